@@ -1,13 +1,13 @@
 //! Stores output, and publishes that it is stored.
 //!
-//! What makes crashes harmless: a transaction of the store has only output of input that its position, or its event digests, cover,
-//! or else only alerts. So a batch whose output is too large for one transaction (see [`BatchOutput::is_full`]) is stored in
-//! parts that each keep this invariant:
+//! Invariant that makes crashes harmless: a transaction of the store contains only output for input that its position, or its event
+//! digests, cover, or else only alerts. Therefore, a batch whose output is too large for one transaction (see [`BatchOutput::is_full`]) is
+//! stored in parts, each of which keeps this invariant:
 //!
 //! - Files: a part ends where the position of the files can be taken. It has alerts, state and position.
 //! - Webhook: a part has the digests of its events. If the sender repeats the batch after a crash, exactly the rest is evaluated.
-//! - Kafka: parts before the last have alerts alone; state and positions are in the last. After a crash in between, all messages are read again
-//!   with the state from before the batch. They yield the same alerts with the same ids, and an id is stored once.
+//! - Kafka: parts before the last have alerts alone; state and positions are in the last. After a crash in between, all messages are read
+//!   again with the state from before the batch. They yield the same alerts with the same ids, and an id is stored once.
 //! - Kafka with transactions: one part, prepared and applied as a whole (see [`super::kafka`]). The source bounds its input.
 
 use std::sync::atomic::Ordering;

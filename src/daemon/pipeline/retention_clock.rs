@@ -1,9 +1,9 @@
-//! A clock for retention by age that does not follow jumps of the wall clock at once.
+//! A clock for retention by age that does not immediately follow jumps of the wall clock.
 //!
-//! In: the wall clock and the monotonic clock. Out: the time that ages are counted from. A wall clock that is set 400 days ahead by
-//! mistake must not delete all alerts. So a jump, also between two runs, is believed only after the process has run for
-//! [`CONFIRMATION`] with it; until then time advances as before. The state is stored, so that restarts neither confirm a jump nor
-//! start the confirmation again.
+//! Takes the wall clock and the monotonic clock, and returns the time from which ages are counted. A wall clock that is set 400 days ahead
+//! by mistake must not delete all alerts. So a jump, even between two runs, is only accepted after the process has run for [`CONFIRMATION`]
+//! with it; until then time advances as before. The state is stored, so that restarts neither confirm a jump nor start the confirmation
+//! again.
 
 use std::time::{Duration, Instant};
 

@@ -9,7 +9,7 @@ use crate::daemon::source::files::Files;
 use crate::daemon::source::watch::{PathWatcher, Targets};
 use crate::detection::detector::LogContext;
 
-/// Minimum polling frequency of files while notifications are not sufficient.
+/// Maximum time between two reads of a file while change notifications are not sufficient.
 const PAUSED_POLL_INTERVAL: Duration = Duration::from_secs(1);
 
 /// All sources. File sources come first, so that a file source has the same index in `names` and in `files`.

@@ -1,9 +1,9 @@
 //! Sends alerts to Alertmanager (API v2).
 //!
-//! In: stored alerts. Out: the same alerts for each of several Alertmanagers. Labels identify an alert there: they contain who
-//! read which credential, and nothing that differs between two reads of the same reader, so that a second read renews the first
-//! alert and a second reader is an alert of its own. Alertmanager resolves an alert at its `endsAt`, which every read moves; this
-//! does not need a running pullwatch. Alertmanager keeps alerts in memory only: `resend` sends those that are active again.
+//! Sends stored alerts to each of several Alertmanagers. Labels identify an alert there: they contain who read which credential, and
+//! nothing that differs between two reads of the same reader, so that a second read renews the first alert, while a second reader causes a
+//! separate alert. Alertmanager resolves an alert at its `endsAt`, which every read moves; this does not need a running pullwatch.
+//! Alertmanager keeps alerts in memory only: `resend` sends those that are active again.
 
 use std::sync::Arc;
 
@@ -29,14 +29,14 @@ use crate::text::escape::visible;
 /// Maximum number of alerts in a request.
 pub(crate) const MAX_ALERTS: usize = 64;
 
-/// Maximum length of a label's value, and of the description, in bytes. Templates of chats cut far earlier.
+/// Maximum length of a label value, and of the description, in bytes. Chat templates truncate far earlier.
 const MAX_LABEL_BYTES: usize = 1024;
 const MAX_DESCRIPTION_BYTES: usize = 8 << 10;
 
 /// Path of the API below the URL of an Alertmanager.
 const PATH: &str = "api/v2/alerts";
 
-/// Statuses that say that the request was wrong, and not an alert in it.
+/// Statuses that mean that the request was wrong, rather than an alert in it.
 const WRONG_REQUEST: [u16; 6] = [401, 403, 404, 405, 407, 415];
 
 /// Sends alerts to all Alertmanagers of a cluster.
@@ -90,7 +90,7 @@ impl AlertmanagerSink {
         &mut self.receivers
     }
 
-    /// The same Alertmanagers, over connections of their own.
+    /// The same Alertmanagers, over separate connections.
     pub(super) fn again(&self) -> Result<Self, SettingsError> {
         Self::new(&self.settings, &self.shape, self.deliveries.clone())
     }
@@ -99,8 +99,8 @@ impl AlertmanagerSink {
         &self.deliveries
     }
 
-    /// Sends these alerts to every Alertmanager. One that accepts them is enough: the members of a cluster share notifications,
-    /// and one that is down must not hold up the others.
+    /// Sends these alerts to every Alertmanager. It is sufficient if one accepts them: the members of a cluster share notifications, and an
+    /// unavailable one must not delay the others.
     pub(crate) async fn deliver(&mut self, alerts: &[StoredAlert]) -> Result<usize, Failure> {
         let now = unix_nanos();
         let ends = self.deliveries.ends(now);
@@ -122,7 +122,7 @@ impl AlertmanagerSink {
                             "one of several Alertmanagers does not accept alerts; the others do"
                         );
                     }
-                    // A refusal of the alert itself counts more than a receiver that cannot be reached.
+                    // A rejection of the alert itself takes precedence over an unreachable receiver.
                     if worst.as_ref().is_none_or(|worst| worst.reason != Reason::Rejected) {
                         worst = Some(failure);
                     }
@@ -133,7 +133,7 @@ impl AlertmanagerSink {
         }
         match worst {
             Some(failure) if !is_accepted => Err(failure),
-            // Alertmanager keeps the valid alerts of a request and refuses it for the others.
+            // Alertmanager keeps the valid alerts of a request and rejects the request because of the others.
             Some(failure) if matches!(failure.remedy, Remedy::GiveUp(2..)) => Err(failure),
             _ => {
                 if let Some(first) = alerts.first() {
@@ -144,7 +144,7 @@ impl AlertmanagerSink {
         }
     }
 
-    /// Records a delivery, before the cursor is saved: after a kill in between, alerts are delivered again, with another end.
+    /// Records a delivery before the cursor is saved. After a kill in between, alerts are delivered again with a later end.
     async fn record(&mut self, first: i64, ends: i64, now: i64) {
         if !self.deliveries.record(first, ends, now) {
             return;
@@ -196,7 +196,7 @@ impl AlertmanagerSink {
         out
     }
 
-    /// An alert as the API takes it. `ends` is in unix nanoseconds. The same alert and end always make the same object.
+    /// An alert in the format of the API. `ends` is in unix nanoseconds. The same alert and end always produce the same object.
     pub(super) fn alert(&self, alert: &StoredAlert, ends: i64) -> Value {
         let fields = Fields::of(alert);
         let labels = self.labels(alert, &fields);
@@ -224,7 +224,7 @@ impl AlertmanagerSink {
         if let Some(url) = &self.settings.runbook_url {
             annotations.insert("runbook_url".to_owned(), url.replace("{rule}", &slug(&alert.rule)).into());
         }
-        // The clock of an apiserver may be ahead, and that of this machine may have been set back.
+        // The clock of an apiserver may be ahead, and this machine's clock may have been set back.
         let start = if alert.time == 0 { alert.stored } else { alert.time }.min(alert.stored).min(ends);
         let mut object = json!({
             "labels": labels,
@@ -245,7 +245,7 @@ fn timestamp(nanoseconds: i64) -> String {
     String::from_utf8_lossy(&text).into_owned()
 }
 
-/// The name of a rule as the anchor of a heading: lower case, hyphens between words.
+/// The rule name as a heading anchor: lower case, with hyphens between words.
 fn slug(rule: &str) -> String {
     let words = rule.split(|letter: char| !letter.is_ascii_alphanumeric()).filter(|word| !word.is_empty());
     words.collect::<Vec<_>>().join("-").to_ascii_lowercase()

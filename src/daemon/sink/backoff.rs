@@ -33,7 +33,7 @@ impl Backoff {
         self.failures
     }
 
-    /// Counts a failure and returns how long to wait. `retry_after`, which the receiver sent, is a lower bound.
+    /// Counts a failure and returns the time to wait. The receiver's `retry_after` is a lower bound.
     ///
     /// The whole delay is random ("full jitter"), so that many senders do not return to a recovering receiver at once.
     pub(crate) fn next_delay(&mut self, retry_after: Option<Duration>) -> Duration {

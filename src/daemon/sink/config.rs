@@ -1,4 +1,4 @@
-//! The settings of sinks, as plain values. The reader of the configuration file fills them in; nothing here does I/O.
+//! The settings of sinks, as plain values. The parser of the configuration file fills them in; nothing here does I/O.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -22,19 +22,19 @@ pub struct SinkConfig {
     pub include: Vec<String>,
     /// No alerts of rules whose name matches one of these patterns; takes precedence over `include`.
     pub exclude: Vec<String>,
-    /// Deliver the redacted events of alerts of rules whose name matches one of these patterns, instead of alerts. Empty for alerts.
+    /// Deliver the redacted events instead of the alerts, for rules whose name matches one of these patterns. If empty, alerts are
+    /// delivered.
     pub events: Vec<String>,
     /// Delays between attempts.
     pub retry: Retry,
-    /// File for alerts that cannot be delivered. Without it they are counted and dropped.
+    /// File for alerts that cannot be delivered. Without it, they are counted and dropped.
     pub dead_letter: Option<DeadLetter>,
-    /// Timeout of one delivery over the network, from name resolution to the end of the response. Does not apply to standard output
-    /// and files: a reader may pause.
+    /// Timeout of one delivery over the network, from name resolution to the end of the response. Does not apply to standard output and
+    /// files, whose readers may pause.
     pub timeout: Duration,
-    /// Maximum length of a message, in bytes. Longer ones are shortened, marked and counted. The limit of the kind of receiver if
-    /// `None`.
+    /// Maximum length of a message, in bytes. Longer ones are shortened, marked and counted. If `None`, the limit of the receiver type.
     pub max_message: Option<usize>,
-    /// How long a sink may deliver stored alerts after a request to stop.
+    /// How long a sink may continue to deliver stored alerts after it was requested to stop.
     pub grace: Duration,
 }
 
@@ -58,7 +58,7 @@ impl Default for SinkConfig {
 
 /// The destination of a sink.
 #[derive(Clone, Debug, PartialEq, Eq)]
-// There are few sinks, and each is made once.
+// There are few sinks, and each is created once.
 #[allow(clippy::large_enum_variant)]
 pub enum Kind {
     /// Standard output.
@@ -83,7 +83,7 @@ pub enum Format {
     /// Text on a terminal, [`Format::Falco`] otherwise.
     #[default]
     Auto,
-    /// Falco's JSON, with further members.
+    /// Falco's JSON, with additional members.
     Falco,
     /// One human-readable line, without control characters.
     Text,
@@ -117,25 +117,25 @@ pub struct Stdout {
     pub format: Format,
 }
 
-/// A file to which alerts are appended, one per line. It is created with mode 0600, and opened again after it was moved or removed.
+/// A file to which alerts are appended, one per line. It is created with mode 0600, and reopened after it was moved or removed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct File {
     /// Path of the file.
     pub path: PathBuf,
     /// Format of the lines.
     pub format: Format,
-    /// Sync to the disk before alerts count as delivered.
+    /// Whether to sync to the disk before alerts count as delivered.
     pub sync: bool,
-    /// Permissions of a file that is created; 0600 if `None`.
+    /// Permissions of a newly created file; 0600 if `None`.
     pub mode: Option<u32>,
-    /// Group of a file that is created: a name or a number.
+    /// Group of a newly created file: a name or a number.
     pub group: Option<String>,
 }
 
 /// An HTTP server that receives alerts by `POST`. Redirects are not followed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Http {
-    /// The URL. Often contains a token, and is never shown.
+    /// The URL. It often contains a token, and is never shown.
     pub url: Secret,
     /// Content of a request.
     pub body: Body,
@@ -151,7 +151,7 @@ pub struct Http {
     pub gzip: bool,
     /// Timeout of connecting.
     pub connect_timeout: Duration,
-    /// URL of a proxy. Proxies named by the environment are not used.
+    /// URL of a proxy. Proxies from environment variables are not used.
     pub proxy: Option<Secret>,
     /// 4xx statuses that are retried, such as 401 if tokens are renewed late.
     pub retry_statuses: Vec<u16>,
@@ -181,7 +181,7 @@ pub struct Alertmanager {
     pub urls: Vec<Secret>,
     /// Headers, credentials and TLS of the requests. Its URL is not used.
     pub http: Http,
-    /// How long an alert fires after its last event.
+    /// How long an alert is active after its last event.
     pub resolve_after: Duration,
     /// Interval at which active alerts are sent again; never if `None`.
     pub resend_interval: Option<Duration>,
@@ -189,7 +189,7 @@ pub struct Alertmanager {
     pub severities: Severities,
     /// URL of pullwatch's page, for links to alerts.
     pub page_url: Option<String>,
-    /// URL of a runbook; `{rule}` stands for the name of the rule, in lower case with hyphens.
+    /// URL of a runbook; `{rule}` is replaced by the rule name in lower case with hyphens.
     pub runbook_url: Option<String>,
 }
 
@@ -252,7 +252,7 @@ impl Default for Loki {
 /// Content of a request.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Body {
-    /// One alert (`application/json`), as falcosidekick expects it.
+    /// One alert (`application/json`), in the form that falcosidekick expects.
     #[default]
     Alert,
     /// A JSON array of alerts (`application/json`).
@@ -290,7 +290,7 @@ pub enum Body {
         sourcetype: String,
         /// Host of the events; the host name of the machine if `None`.
         host: Option<String>,
-        /// Wait for acknowledgements of the indexer.
+        /// Whether to wait for acknowledgements from the indexer.
         ack: bool,
         /// As above.
         alerts: usize,
@@ -307,7 +307,7 @@ pub enum Body {
 }
 
 impl Body {
-    /// Whether the body of a response says what happened to the alerts of its request.
+    /// Whether the response body contains the results for the individual alerts of a request.
     pub(crate) fn has_results(&self) -> bool {
         matches!(self, Body::Bulk { .. } | Body::Splunk { ack: true, .. } | Body::Otlp { .. })
     }
@@ -328,13 +328,13 @@ impl Body {
 /// TLS settings of a client. The server's certificate is always verified.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TlsSettings {
-    /// PEM file of the trusted authorities, instead of those of the system.
+    /// PEM file of trusted authorities, which replaces those of the system.
     pub ca: Option<PathBuf>,
     /// PEM file of the client certificate and its intermediate certificates. Requires `key`.
     pub certificate: Option<PathBuf>,
     /// PEM file of the client certificate's key.
     pub key: Option<PathBuf>,
-    /// Name that the server's certificate must have, if it is not the one of the connection. SNI uses the latter.
+    /// Name that the server's certificate must have, if it differs from the host name of the connection. SNI uses the host name.
     pub server_name: Option<String>,
 }
 
@@ -349,7 +349,7 @@ pub struct Syslog {
     pub app_name: String,
     /// HOSTNAME of the messages; the host name of the machine if `None`.
     pub hostname: Option<String>,
-    /// Format of the message; as [`Format::Text`], rule and output.
+    /// Format of the message; with [`Format::Text`], rule and output.
     pub format: Format,
     /// SD-ID of the structured data: a name, `@` and an IANA enterprise number. The default is the number for examples. No
     /// structured data if `None`.
@@ -381,7 +381,7 @@ pub enum Transport {
     Tcp(String),
     /// An encrypted stream (RFC 5425) to `host:port`.
     Tls(String, TlsSettings),
-    /// The local socket, datagram or stream. On a stream each message ends with a line break.
+    /// The local socket, datagram or stream. On a stream, each message ends with a line break.
     Unix(PathBuf),
 }
 
@@ -464,9 +464,9 @@ pub struct Retry {
     pub max: Duration,
     /// Maximum delay that a receiver can request with `Retry-After`.
     pub max_retry_after: Duration,
-    /// Alerts that were stored longer ago are sent to the dead-letter file instead.
+    /// Alerts stored longer ago than this are sent to the dead-letter file instead.
     pub max_age: Option<Duration>,
-    /// Number of alerts that the receiver may refuse in a row before the sink pauses; 0: it never pauses.
+    /// Number of alerts that the receiver may reject in a row before the sink pauses; with 0, it never pauses.
     pub max_refusals: u32,
 }
 

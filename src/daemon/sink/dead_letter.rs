@@ -1,4 +1,4 @@
-//! The dead-letter file: alerts that cannot be delivered, one JSON object a line, that can be sent again later.
+//! The dead-letter file: undeliverable alerts, one JSON object per line, which can be sent again later.
 
 use std::fs::OpenOptions;
 use std::io::{self, Write as _};
@@ -11,10 +11,10 @@ use crate::detection::alert::{Priority, StoredAlert};
 use crate::detection::audit::time;
 use crate::text::escape::push_json_string;
 
-/// Why an alert cannot be delivered. A closed set: it labels a metric.
+/// The reason why an alert cannot be delivered. A closed set, since it is a metric label.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum DeadLetterReason {
-    /// The receiver refused it for good.
+    /// The receiver rejected it permanently.
     Rejected,
     /// The alert's JSON is not a single object on a single line.
     Unencodable,
@@ -36,7 +36,7 @@ impl DeadLetterReason {
     }
 }
 
-/// Why an alert that a sink did not deliver is in no dead-letter file either. A closed set: it labels a metric.
+/// The reason why an undelivered alert is not in a dead-letter file either. A closed set, since it is a metric label.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum DropReason {
     /// No dead-letter file is configured.
@@ -88,7 +88,7 @@ pub(crate) fn write_line(
 
 /// Appends a line to the file and syncs it to the disk; returns false if it would exceed the file's maximum size. Blocks.
 ///
-/// The file is opened for each line: this is rare, and after the file was moved away a new one is created.
+/// The file is opened for each line: lines are rare, and this creates a new file if the previous one was moved.
 ///
 /// # Errors
 /// When the line was not written. A part of it may have been.
@@ -116,7 +116,7 @@ pub(crate) fn append(settings: &DeadLetter, line: &[u8]) -> io::Result<bool> {
 pub(crate) struct DeadLetterFile {
     settings: DeadLetter,
     taken: PathBuf,
-    /// Lines to put back: first those that are sent again, in order, then all others.
+    /// Lines to put back: first those being sent again, in order, then all others.
     sent_again: Vec<String>,
     others: Vec<String>,
 }
@@ -130,7 +130,7 @@ impl DeadLetterFile {
         let mut name = settings.path.clone().into_os_string();
         name.push(".resending");
         let taken = PathBuf::from(name);
-        // The file of a call that was killed comes first.
+        // The file of a killed call comes first.
         if !taken.exists() {
             match std::fs::rename(&settings.path, &taken) {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -142,7 +142,7 @@ impl DeadLetterFile {
         Ok(Some(DeadLetterFile { settings: settings.clone(), taken, sent_again: Vec::new(), others }))
     }
 
-    /// Returns the alerts of a sink, in order. Those that cannot be encoded stay in the file.
+    /// Returns the alerts of a sink, in order. Lines that cannot be decoded stay in the file.
     pub(crate) fn alerts_of(&mut self, sink: &str) -> Vec<StoredAlert> {
         let mut alerts = Vec::new();
         for line in std::mem::take(&mut self.others) {
@@ -158,15 +158,16 @@ impl DeadLetterFile {
         alerts
     }
 
-    /// Puts back what was not delivered. The first `delivered` alerts were delivered, or are dead letters anew.
+    /// Puts back undelivered lines. The first `delivered` alerts were either delivered or became dead letters again.
     ///
     /// # Errors
-    /// If the file cannot be written; the renamed file is kept then.
+    ///
+    /// If the file cannot be written; in that case the renamed file is kept.
     pub(crate) fn put_back(self, delivered: usize) -> io::Result<()> {
         let rest: Vec<String> = self.sent_again.into_iter().skip(delivered).chain(self.others).collect();
         if !rest.is_empty() {
             let text = rest.join("\n") + "\n";
-            // What was in the file fits into it.
+            // Lines that were in the file fit into it.
             let settings = DeadLetter { max_bytes: u64::MAX, ..self.settings };
             append(&settings, text.as_bytes())?;
         }

@@ -1,8 +1,8 @@
-//! When alerts were delivered to a receiver that resolves them by itself, and until when they are active there.
+//! Records when alerts were delivered to a receiver that resolves them on its own, and until when they are active there.
 //!
-//! In: deliveries, in the order of the alerts. Out: the end of each alert's activity, the same whenever it is asked for, also after a
-//! restart. It is not kept for each alert but for periods: all alerts that are delivered within one have the same end. This
-//! bounds what is kept, in memory and in a small file, whatever the number of alerts.
+//! Takes deliveries in the order of the alerts, and returns the end of each alert's activity, which is the same for every query, also after
+//! a restart. Ends are stored per period, not per alert: all alerts delivered within a period have the same end. This bounds the memory and
+//! the small file, whatever the number of alerts.
 
 use std::collections::VecDeque;
 use std::fmt::Write as _;
@@ -11,10 +11,10 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-/// Length of a period, as a part of the time for which alerts are active: by that part of it, an alert ends too early at most.
+/// Length of a period, as a fraction of the time for which alerts are active. An alert ends at most this much too early.
 const PERIODS: i64 = 256;
 
-/// Maximum number of periods that are kept. More than [`PERIODS`] are active only after the configured time became shorter.
+/// Maximum number of periods that are stored. More than [`PERIODS`] are only active after the configured time was shortened.
 const MAX_PERIODS: usize = 1024;
 
 /// The deliveries of one sink.
@@ -27,11 +27,11 @@ pub(crate) struct Deliveries {
 
 #[derive(Debug, Default)]
 struct State {
-    /// In the order of `first`. An alert belongs to the last one that does not begin after it.
+    /// Ordered by `first`. An alert belongs to the last one that does not begin after it.
     periods: VecDeque<Period>,
-    /// The file; `None` if nothing is kept over a restart.
+    /// The file; `None` if deliveries are not kept across restarts.
     path: Option<PathBuf>,
-    /// The file does not have the latest period.
+    /// The file does not contain the latest period yet.
     is_unsaved: bool,
 }
 
@@ -67,10 +67,11 @@ impl Deliveries {
         Deliveries { active_for, state: Mutex::default() }
     }
 
-    /// Keeps deliveries in a file from now on, and continues with those that it has.
+    /// Stores deliveries in a file from now on, and continues with those in it.
     ///
     /// # Errors
-    /// If the file exists and cannot be read. Its content is lost then.
+    ///
+    /// If the file exists and cannot be read. Its content is then lost.
     pub(crate) fn keep_in(&self, path: PathBuf) -> io::Result<()> {
         let content = match std::fs::read_to_string(&path) {
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(String::new()),
@@ -91,7 +92,7 @@ impl Deliveries {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// When alerts end that are delivered now.
+    /// When alerts delivered now will end.
     pub(crate) fn ends(&self, now: i64) -> i64 {
         let ends = now.saturating_add(self.active_for);
         match self.state().periods.back() {
@@ -102,7 +103,7 @@ impl Deliveries {
         }
     }
 
-    /// Records a delivery that begins with this alert. Returns whether it has to be [saved](Self::save).
+    /// Records a delivery that begins with this alert. Returns whether the change must be [saved](Self::save).
     pub(crate) fn record(&self, first: i64, ends: i64, now: i64) -> bool {
         let mut state = self.state();
         let periods = &mut state.periods;
@@ -116,7 +117,7 @@ impl Deliveries {
                 periods.pop_front();
             }
             if periods.len() > MAX_PERIODS {
-                // Too early an end is corrected by the receiver, which knows the later one; too late an end is not.
+                // The receiver corrects an end that is too early, because it knows the later one, but not one that is too late.
                 let merged = periods.remove(1);
                 if let (Some(oldest), Some(merged)) = (periods.front_mut(), merged) {
                     oldest.ends = oldest.ends.min(merged.ends);
@@ -144,7 +145,7 @@ impl Deliveries {
         Ok(())
     }
 
-    /// The period in which an alert was delivered, if it was. `seq` has to be below the cursor of the sink.
+    /// The period in which an alert was delivered, if it was. `seq` must be below the cursor of the sink.
     pub(crate) fn of(&self, seq: i64) -> Option<Period> {
         let state = self.state();
         let after = state.periods.partition_point(|period| period.first <= seq);
@@ -156,7 +157,7 @@ impl Deliveries {
         self.state().periods.iter().find(|period| period.ends > now).map(|period| period.first)
     }
 
-    /// Whether an alert that was stored at this time can have been delivered in a period. One that was not went to the dead letters.
+    /// Whether an alert stored at this time can have been delivered in a period. If not, it is a dead letter.
     pub(crate) fn contains(&self, period: &Period, stored: i64) -> bool {
         stored <= period.start.saturating_add(self.active_for / PERIODS)
     }
@@ -175,7 +176,7 @@ mod tests {
 
     const SECOND: i64 = 1_000_000_000;
 
-    /// Alerts are active for 256 s, so that a period is a second long.
+    /// Alerts are active for 256 s, so a period is one second long.
     fn deliveries() -> Deliveries {
         Deliveries::new(Duration::from_secs(256))
     }
@@ -247,7 +248,7 @@ mod tests {
         let deliveries = deliveries();
         let count = i64::try_from(MAX_PERIODS).unwrap() + 10;
         for seq in 1..=count {
-            // The time for which they are active was longer once.
+            // The alerts were active for a longer time before.
             deliveries.record(seq, 100_000 * SECOND + seq, 0);
         }
         assert_eq!(deliveries.state().periods.len(), MAX_PERIODS);

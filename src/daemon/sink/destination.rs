@@ -1,4 +1,4 @@
-//! The kinds of destinations behind one interface: settings in, alerts delivered or a [`Failure`] out.
+//! The types of destinations behind one interface: takes settings, and delivers alerts or returns a [`Failure`].
 
 use std::io::{self, IsTerminal as _};
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use super::output::{Output, Rendering};
 use super::syslog::SyslogSink;
 use crate::detection::alert::StoredAlert;
 
-/// Where one sink delivers to.
+/// The destination of one sink.
 #[derive(Debug)]
 pub(crate) enum Destination {
     Output(Output<tokio::io::Stdout>),
@@ -69,7 +69,7 @@ impl Destination {
 
     /// Delivers the first of these alerts, at least one of them, and returns how many.
     ///
-    /// May be dropped at any await point; alerts that were delivered by then may be delivered again.
+    /// May be dropped at any await point; alerts delivered before may then be delivered again.
     ///
     /// # Errors
     /// When not all alerts of the attempt were delivered.
@@ -85,8 +85,8 @@ impl Destination {
         }
     }
 
-    /// Whether a delivery is aborted after the sink's timeout. Only network destinations are: writes to files and standard
-    /// output would be left half done, and Kafka's client has a timeout per record.
+    /// Whether a delivery is aborted after the sink's timeout. Only network destinations are: writes to files and standard output would
+    /// remain incomplete, and the Kafka client has a timeout per record.
     pub(crate) fn has_timeout(&self) -> bool {
         !matches!(self, Destination::Output(_) | Destination::File(_) | Destination::Kafka(_))
     }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use crate::daemon::net::NetError;
 
-/// Why the settings of a sink cannot work.
+/// The reason why the settings of a sink are invalid.
 #[derive(Debug, thiserror::Error)]
 pub enum SettingsError {
     /// Invalid rule name pattern.
@@ -12,19 +12,19 @@ pub enum SettingsError {
     Pattern {
         /// The pattern.
         pattern: String,
-        /// What is wrong with it.
+        /// A description of the error.
         reason: String,
     },
-    /// Invalid URL. It may hold a secret, and is not shown.
+    /// Invalid URL. It may contain a secret, and is not shown.
     #[error("invalid URL: {0}")]
     Url(&'static str),
     /// Invalid header. Its value may be a secret, and is not shown.
     #[error("invalid header `{0}`: its name or its value has characters that are not allowed in headers")]
     Header(String),
-    /// Invalid URL of the proxy. It may hold a secret, and is not shown.
+    /// Invalid proxy URL. It may contain a secret, and is not shown.
     #[error("invalid URL of the proxy")]
     Proxy,
-    /// A group that the system does not have.
+    /// A group that does not exist on the system.
     #[error("unknown group `{0}`: expected a name in /etc/group, or a number")]
     Group(String),
     /// A number that must be positive.
@@ -33,19 +33,19 @@ pub enum SettingsError {
     /// A name that syslog does not allow.
     #[error("invalid {what} `{text}`: expected 1 to {max_len} printable ASCII characters{except}")]
     Name {
-        /// What the name is for.
+        /// The purpose of the name.
         what: &'static str,
         /// The name.
         text: String,
         /// Maximum number of characters.
         max_len: usize,
-        /// Which printable characters are not allowed either.
+        /// Printable characters that are not allowed either.
         except: &'static str,
     },
     /// An address without a port, or without a host.
     #[error("invalid address `{0}`: expected host:port")]
     Address(String),
-    /// A format that is not JSON, in a body that is.
+    /// A format that is not JSON, in a JSON body.
     #[error(
         "`body: array` and Elasticsearch take JSON: expected `format: falco`, `ecs` or `ocsf`, or `body: lines`"
     )]
@@ -61,7 +61,7 @@ pub enum SettingsError {
     Client(String),
 }
 
-/// An error of certificates or keys. Names the file, and quotes nothing of its content.
+/// An error in certificates or keys. The message names the file and quotes none of its content.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
     /// A file that cannot be read or has the wrong content.
@@ -69,7 +69,7 @@ pub enum TlsError {
     File {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// A description of the error.
         reason: String,
     },
     /// Only one of client certificate and private key is configured.

@@ -1,29 +1,29 @@
-//! A delivery that failed: what failed, what to do about it, and how many alerts were delivered before.
+//! A failed delivery: the cause, the required reaction, and how many alerts were delivered before the failure.
 
 use std::fmt;
 use std::io;
 use std::time::Duration;
 
-/// What failed. A closed set: it labels a metric.
+/// The cause of a failure. A closed set, since it is a metric label.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Reason {
-    /// No connection: the name does not resolve, nobody listens, or the connection broke.
+    /// No connection: the name does not resolve, the connection was refused, or it broke.
     Connection,
     Timeout,
     /// The TLS handshake failed.
     Tls,
     /// The receiver asks for fewer requests (429).
     Throttled,
-    /// The receiver has a problem of its own (5xx, 408, 425).
+    /// The receiver has an internal problem (5xx, 408, 425).
     Server,
-    /// The receiver refuses the alert.
+    /// The receiver rejects the alert.
     Rejected,
-    /// A status that means neither success nor refusal.
+    /// A status that means neither success nor rejection.
     Unexpected,
     /// The bearer token cannot be read.
     Token,
     DiskFull,
-    /// Any other error of reading or writing.
+    /// Any other read or write error.
     Io,
     /// The store cannot be read, or the cursor cannot be saved.
     Store,
@@ -66,26 +66,26 @@ impl Reason {
     }
 }
 
-/// What to do about a failure.
+/// The reaction to a failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Remedy {
     /// Try again, not earlier than after this time.
     Retry(Option<Duration>),
-    /// The receiver will never accept at least one of this many alerts. If there are several, each is tried by itself to
-    /// isolate the one that is refused, which goes to the dead letters.
+    /// The receiver will never accept at least one of this many alerts. If there are several, each is tried separately to isolate the
+    /// rejected one, which becomes a dead letter.
     GiveUp(usize),
-    /// End the sink: there is no receiver any more.
+    /// End the sink, because there is no receiver any more.
     End,
 }
 
-/// A delivery that failed, or failed in part.
+/// A delivery that failed completely or partly.
 #[derive(Debug)]
 pub(crate) struct Failure {
     /// Number of alerts that were delivered before the failure.
     pub(crate) delivered: usize,
     pub(crate) reason: Reason,
     pub(crate) remedy: Remedy,
-    /// For the log. Holds no secret, and no text that a receiver sent.
+    /// A description for the log. Contains no secret, and no text that a receiver sent.
     pub(crate) detail: String,
 }
 
@@ -95,13 +95,13 @@ impl Failure {
         Failure { delivered: 0, reason, remedy: Remedy::Retry(None), detail: detail.to_string() }
     }
 
-    /// A failure of reading or writing.
+    /// A read or write error.
     pub(crate) fn io(error: &io::Error) -> Self {
         use io::ErrorKind;
         let reason = match error.kind() {
             ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge => Reason::DiskFull,
             ErrorKind::TimedOut => Reason::Timeout,
-            // The kind that rustls uses for certificates that are not trusted.
+            // The error kind that rustls uses for untrusted certificates.
             ErrorKind::InvalidData => Reason::Tls,
             ErrorKind::ConnectionRefused
             | ErrorKind::ConnectionReset
@@ -117,7 +117,7 @@ impl Failure {
         Failure::transient(reason, error)
     }
 
-    /// The same failure, with the number of alerts that were delivered before it.
+    /// The same failure, with the number of alerts delivered before it.
     #[must_use]
     pub(crate) fn after(mut self, delivered: usize) -> Self {
         self.delivered = delivered;

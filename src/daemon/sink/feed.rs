@@ -1,11 +1,11 @@
-//! Where a sink reads alerts and keeps its cursor.
+//! The interface through which a sink reads alerts and saves its cursor.
 
 use std::path::PathBuf;
 
 use crate::daemon::store::{self, Cursor, LazyReader};
 use crate::detection::alert::StoredAlert;
 
-/// The alerts of one sink and its cursor. Calls may block for the time of a disk access.
+/// The alerts of one sink and its cursor. Calls may block for the duration of a disk access.
 pub trait Feed: Send + 'static {
     /// Returns the first alerts with a `seq` above this one, in order, at most `limit`.
     ///
@@ -26,13 +26,13 @@ pub trait Feed: Send + 'static {
     fn save(&mut self, seq: i64) -> Result<(), FeedError>;
 }
 
-/// Why a call of a [`Feed`] failed.
+/// The reason why a call of a [`Feed`] failed.
 #[derive(Debug, thiserror::Error)]
 #[error(transparent)]
 pub struct FeedError(Box<dyn std::error::Error + Send + Sync>);
 
 impl FeedError {
-    /// Wraps an error of what is behind the feed.
+    /// Wraps an error of the underlying store.
     pub fn new(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
         FeedError(error.into())
     }
@@ -48,7 +48,7 @@ pub(crate) struct StoreFeed {
 }
 
 impl StoreFeed {
-    /// A sink that the store does not know yet starts with the oldest stored alert.
+    /// A sink that is new to the store starts with the oldest stored alert.
     pub(crate) fn new(dir: PathBuf, sink: String) -> Self {
         StoreFeed { reader: LazyReader::new(dir.clone()), dir, sink, cursor: None }
     }
@@ -87,7 +87,7 @@ impl Feed for StoreFeed {
 /// `block_in_place` would not have to move the feed, but panics on a runtime of one thread.
 #[derive(Debug)]
 pub(crate) struct BlockingFeed<F> {
-    /// Missing only while a call runs, and for good after a call that panicked.
+    /// Only missing while a call is running, and permanently after a call that panicked.
     feed: Option<F>,
 }
 
@@ -104,7 +104,8 @@ impl<F: Feed> BlockingFeed<F> {
     /// Runs a call of the feed.
     ///
     /// # Errors
-    /// When the feed is gone for good.
+    ///
+    /// If the feed is permanently unavailable.
     pub(crate) async fn call<T: Send + 'static>(
         &mut self,
         call: impl FnOnce(&mut F) -> Result<T, FeedError> + Send + 'static,

@@ -1,4 +1,4 @@
-//! The scalar fields and static labels of a stored alert, out of its JSON.
+//! Extracts the scalar fields and static labels from the JSON of a stored alert.
 
 use std::fmt;
 
@@ -20,7 +20,7 @@ pub(crate) struct Fields {
 }
 
 impl Fields {
-    /// Reads the fields of an alert. Alerts that an earlier version stored may have none.
+    /// Reads the fields of an alert. Alerts stored by an earlier version may have none.
     pub(crate) fn of(alert: &StoredAlert) -> Self {
         serde_json::Deserializer::from_slice(&alert.json).deserialize_map(FieldsVisitor).unwrap_or_default()
     }
@@ -34,7 +34,7 @@ impl Fields {
 
 struct FieldsVisitor;
 
-/// A member that may be a text.
+/// A member, if it is a string.
 struct MaybeText(Option<String>);
 
 impl<'de> serde::Deserialize<'de> for MaybeText {

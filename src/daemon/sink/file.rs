@@ -1,4 +1,4 @@
-//! Appends alerts to a file that may be rotated by others.
+//! Appends alerts to a file that other programs may rotate.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write as _};
@@ -21,14 +21,14 @@ pub(crate) struct FileSink {
     open: Option<OpenFile>,
 }
 
-/// Permissions and group of a file that is created.
+/// Permissions and group of a newly created file.
 #[derive(Clone, Copy, Debug)]
 struct Creation {
     mode: u32,
     group: Option<u32>,
 }
 
-/// Returns the number of a group, by its name in the system's group file or by the number itself.
+/// Returns the number of a group, given its name in the system's group file or the number itself.
 fn group_id(group: &str) -> Result<u32, SettingsError> {
     if let Ok(number) = group.parse() {
         return Ok(number);
@@ -84,7 +84,7 @@ impl FileSink {
     }
 }
 
-/// Writes lines to the open file, if the path still names it, or else to the file that the path names now. `ends` has the end of
+/// Writes lines to the open file if it is still at the path; otherwise, opens the file that is at the path now. `ends` contains the end of
 /// each line.
 fn write(
     open: Option<OpenFile>,
@@ -110,7 +110,7 @@ fn write(
     };
     match result {
         Ok(()) => (Some(open), Ok(done)),
-        // After a failed sync the content of the disk is unknown: everything is written again.
+        // After a failed sync, the content of the disk is unknown, so everything is written again.
         Err(error) if written == lines.len() => (None, Err(io_failure(path, &error))),
         Err(error) => (Some(open), Err(io_failure(path, &error).after(done))),
     }
@@ -127,7 +127,7 @@ impl OpenFile {
         options.read(true).append(true);
         let file = match options.open(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                // Nobody else can open it before its group and mode are set.
+                // No other user can open it before its group and mode are set.
                 let file = options.create(true).mode(0o600).open(path)?;
                 if creation.group.is_some() {
                     std::os::unix::fs::fchown(&file, None, creation.group)?;
@@ -143,10 +143,10 @@ impl OpenFile {
         Ok(OpenFile { file, ends_mid_line })
     }
 
-    /// Appends bytes, and returns how many of them were written, also after an error.
+    /// Appends bytes, and returns how many of them were written, even after an error.
     fn append(&mut self, bytes: &[u8]) -> (usize, io::Result<()>) {
         if self.ends_mid_line {
-            // The part of a line that a kill or a full disk left stays a line of its own.
+            // An incomplete line left by a kill or a full disk becomes a separate line.
             if let Err(error) = self.file.write_all(b"\n") {
                 return (0, Err(error));
             }
@@ -170,7 +170,7 @@ impl OpenFile {
     }
 }
 
-/// Whether the path still names the open file.
+/// Whether the open file is still at the path.
 fn is_at(file: &File, path: &Path) -> bool {
     match (file.metadata(), std::fs::metadata(path)) {
         (Ok(ours), Ok(theirs)) => ours.dev() == theirs.dev() && ours.ino() == theirs.ino(),

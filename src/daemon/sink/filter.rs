@@ -1,4 +1,4 @@
-//! Selects the alerts of a sink, by priority and rule name, and what it delivers of them: alerts, or the events that they contain.
+//! Selects the alerts of a sink, by priority and rule name, and whether it delivers the alerts or the events in them.
 
 use std::borrow::Cow;
 use std::sync::LazyLock;
@@ -16,11 +16,11 @@ use crate::text::name_patterns::NamePatterns;
 #[derive(Debug)]
 pub(crate) struct Filter {
     min_priority: Priority,
-    /// The configuration has no list of rules to include.
+    /// Whether the configuration has no list of rules to include.
     includes_all_rules: bool,
     include: NamePatterns,
     exclude: NamePatterns,
-    /// The rules whose events are delivered; `None` if alerts are.
+    /// The rules whose events are delivered; `None` if alerts are delivered.
     events: Option<NamePatterns>,
 }
 
@@ -36,14 +36,14 @@ impl Filter {
     }
 
     pub(crate) fn matches(&self, alert: &StoredAlert) -> bool {
-        // `Emergency`, the highest priority, is the least value.
+        // `Emergency`, the highest priority, is the lowest value.
         alert.priority <= self.min_priority
             && (self.includes_all_rules || self.include.matches(&alert.rule))
             && !self.exclude.matches(&alert.rule)
             && self.events.as_ref().is_none_or(|rules| rules.matches(&alert.rule))
     }
 
-    /// Returns what is delivered of alerts that match.
+    /// Returns what to deliver for matching alerts.
     pub(crate) fn content<'a>(&self, alerts: &'a [StoredAlert]) -> Cow<'a, [StoredAlert]> {
         let content: fn(&StoredAlert) -> Vec<u8> = match self.events {
             Some(_) => event_of,
@@ -54,14 +54,15 @@ impl Filter {
     }
 }
 
-/// Whether an alert may contain an event: what looks like the member may be in a text, or further inside.
+/// Whether an alert may contain an event. Text that looks like the member may also occur inside a string, or deeper inside.
 fn may_contain_event(alert: &StoredAlert) -> bool {
     static MEMBER: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(AUDIT_EVENT));
     MEMBER.find(&alert.json).is_some()
 }
 
-/// The event of an alert, with a member `pullwatch` that says which alert it belongs to. Of an alert without it (stored before a sink asked
-/// for events, or so long that it was left out) what the alert says of its event is the event, marked as shortened.
+/// The event of an alert, with a member `pullwatch` that identifies the alert. If the alert does not contain its event (it was stored
+/// before a sink requested events, or the event was too long and omitted), the event is rebuilt from the alert's members and marked as
+/// shortened.
 fn event_of(alert: &StoredAlert) -> Vec<u8> {
     let [event, summary, shortened] = Raw::assume(&alert.json).get_all([AUDIT_EVENT, "event", "shortened"]);
     let is_shortened = event.is_none() || shortened.is_some_and(|value| value.bytes() == b"true");
@@ -89,7 +90,7 @@ fn without_event(alert: &StoredAlert) -> Vec<u8> {
     object(others)
 }
 
-/// An object of these members; those without text are left out.
+/// An object with these members; those without a string are omitted.
 fn object<T: AsRef<[u8]>>(members: impl IntoIterator<Item = T>) -> Vec<u8> {
     let mut out = vec![b'{'];
     for member in members {
@@ -153,7 +154,7 @@ mod tests {
         assert_eq!(content(&["*"], &whole), expected);
         let shortened = json!({"audit_event": {"kind": "Event"}, "shortened": true});
         assert_eq!(content(&["*"], &shortened), json!({"kind": "Event", "pullwatch": origin(true)}));
-        // What a client wrote is not taken for the member.
+        // Text that a client wrote is not mistaken for the member.
         let left_out = json!({"event": {"verb": "get", "userAgent": "audit_event"}});
         let expected = json!({
             "kind": "Event", "apiVersion": "audit.k8s.io/v1", "verb": "get", "userAgent": "audit_event", "pullwatch": origin(true)

@@ -19,7 +19,7 @@ use super::output::Rendering;
 use super::tls::{Tls, explained};
 use crate::detection::alert::StoredAlert;
 
-/// Maximum size of a response that is drained, so that the connection can be reused. The content is ignored.
+/// Maximum size of a response that is drained so that the connection can be reused. The content is ignored.
 const MAX_RESPONSE_BYTES: usize = 64 << 10;
 
 /// Maximum time for draining a response.
@@ -28,20 +28,20 @@ const RESPONSE_TIMEOUT: Duration = Duration::from_secs(1);
 /// Maximum size of a token file.
 const MAX_TOKEN_BYTES: u64 = 64 << 10;
 
-/// A message is not shortened below this length, in bytes, whatever the receiver says.
+/// Minimum length to which a message is shortened, in bytes, whatever limit the receiver states.
 const MIN_MESSAGE_BYTES: usize = 512;
 
-/// Maximum size of a response whose content says what happened to each alert.
+/// Maximum size of a response that contains results for the individual alerts.
 const MAX_RESULT_BYTES: usize = 8 << 20;
 
-/// Time between two queries for an acknowledgement.
+/// Time between two acknowledgement queries.
 const ACK_INTERVAL: Duration = Duration::from_millis(500);
 
 /// The response to a request.
 pub(super) struct Answer {
     pub(super) status: StatusCode,
     retry_after: Option<Duration>,
-    /// The beginning of it. May hold anything: it is compared with known texts, and never shown.
+    /// The beginning of it. It may contain anything, so it is only compared with known texts and never shown.
     pub(super) body: Vec<u8>,
 }
 
@@ -52,7 +52,7 @@ pub(crate) struct HttpSink {
     shape: Rendering,
     url: Url,
     headers: HeaderMap,
-    /// Present only if something is encrypted: a machine without certificate authorities can still use `http`.
+    /// Only present if a connection is encrypted: `http` must work on a machine without certificate authorities.
     tls: Option<Tls>,
     client: Client,
 }
@@ -95,7 +95,7 @@ impl HttpSink {
             let Encoded { count, bytes } = http_body::encode(&self.settings.body, alerts, &shape)?;
             let length = bytes.len();
             let answer = self.send(self.url.clone(), headers.clone(), bytes).await?;
-            // The receiver's limit is below the configured one: it would never accept this alert as it is.
+            // The receiver's limit is below the configured one, so it would never accept this alert unchanged.
             if answer.status == StatusCode::PAYLOAD_TOO_LARGE && count == 1 && length > MIN_MESSAGE_BYTES {
                 max_len = Some(length / 2);
                 continue;
@@ -107,13 +107,13 @@ impl HttpSink {
         }
     }
 
-    /// Sends a body that was made elsewhere, with this number of alerts.
+    /// Sends a body created by the caller, with this number of alerts.
     pub(crate) async fn post(&mut self, body: Vec<u8>, count: usize) -> Result<usize, Failure> {
         let answer = self.exchange(body).await?;
         self.classify(&answer, count)
     }
 
-    /// Sends a body that was made elsewhere, and returns the response.
+    /// Sends a body created by the caller, and returns the response.
     pub(super) async fn exchange(&mut self, body: Vec<u8>) -> Result<Answer, Failure> {
         self.refresh();
         let mut headers = self.headers.clone();
@@ -123,7 +123,7 @@ impl HttpSink {
         self.send(self.url.clone(), headers, body).await
     }
 
-    /// Sends a request, and reads the response as far as it matters.
+    /// Sends a request, and reads the relevant part of the response.
     async fn send(&self, url: Url, headers: HeaderMap, body: Vec<u8>) -> Result<Answer, Failure> {
         let body = if self.settings.gzip { gzip(&body).map_err(|error| Failure::io(&error))? } else { body };
         let mut response = self.client.post(url).headers(headers).body(body).send().await.map_err(failure)?;
@@ -138,17 +138,17 @@ impl HttpSink {
             }
             Ok(())
         };
-        // Where the content says what happened to each alert, the sink's timeout is the limit.
+        // If the content contains results for the individual alerts, the sink's timeout is the limit.
         if self.settings.body.has_results() {
             rest.await.map_err(failure)?;
         } else {
-            // Where only the status counts, a body that breaks off or never ends changes nothing.
+            // If only the status matters, an incomplete or endless body changes nothing.
             let _ = tokio::time::timeout(RESPONSE_TIMEOUT, rest).await;
         }
         Ok(answer)
     }
 
-    /// Waits until Splunk's indexer has acknowledged the events of a request. Ends with the timeout of the delivery.
+    /// Waits until Splunk's indexer has acknowledged the events of a request. Ends when the delivery times out.
     async fn wait_for_acknowledgement(&self, headers: &HeaderMap, answer: &Answer) -> Result<(), Failure> {
         let Body::Splunk { ack: true, .. } = self.settings.body else { return Ok(()) };
         let Some(id) = http_body::splunk_ack_id(&answer.body) else {
@@ -198,7 +198,7 @@ impl HttpSink {
         Ok(Some(value))
     }
 
-    /// What a status means for the alerts of the request.
+    /// Interprets a status for the alerts of the request.
     pub(super) fn classify(&self, answer: &Answer, count: usize) -> Result<usize, Failure> {
         let status = answer.status;
         let (reason, remedy) = match status.as_u16() {
@@ -215,7 +215,7 @@ impl HttpSink {
     }
 }
 
-/// Adds the path of the receiver's API to a URL that has none.
+/// Adds the path of the receiver's API to a URL without a path.
 fn endpoint(mut url: Url, body: &Body) -> Url {
     let is_bare = matches!(url.path(), "" | "/");
     match body {
@@ -224,7 +224,7 @@ fn endpoint(mut url: Url, body: &Body) -> Url {
                 let path = format!("{}/_bulk", url.path().trim_end_matches('/'));
                 url.set_path(&path);
             }
-            // A result for each item, and nothing else.
+            // Requests only a result for each item.
             url.query_pairs_mut().append_pair("filter_path", "errors,items.*.status,items.*.error.type");
         }
         Body::Splunk { .. } if is_bare => url.set_path("/services/collector/event"),
@@ -248,7 +248,7 @@ fn status_text(status: StatusCode) -> String {
     }
 }
 
-/// The delay that the server asks for, in seconds or as a date.
+/// The delay requested by the server, in seconds or as a date.
 fn retry_after(response: &Response) -> Option<Duration> {
     let text = response.headers().get(RETRY_AFTER)?.to_str().ok()?.trim();
     if let Ok(seconds) = text.parse() {
@@ -281,7 +281,7 @@ fn client(settings: &Http, tls: Option<&Tls>) -> Result<Client, SettingsError> {
     builder.build().map_err(|error| SettingsError::Client(error.without_url().to_string()))
 }
 
-/// A configuration without trusted authorities, for clients that do not encrypt. Without one, reqwest looks for a default provider.
+/// A configuration without trusted authorities, for clients that do not encrypt. Otherwise, reqwest looks for a default provider.
 pub(crate) fn client_config_without_roots() -> Result<rustls::ClientConfig, SettingsError> {
     let provider = std::sync::Arc::new(rustls::crypto::ring::default_provider());
     let builder = rustls::ClientConfig::builder_with_provider(provider)
@@ -322,7 +322,7 @@ fn gzip(body: &[u8]) -> std::io::Result<Vec<u8>> {
     encoder.finish()
 }
 
-/// Converts an error. The URL is removed, since it may contain a secret.
+/// Converts an error. The URL is removed, because it may contain a secret.
 fn failure(error: reqwest::Error) -> Failure {
     let error = error.without_url();
     let mut detail = error.to_string();

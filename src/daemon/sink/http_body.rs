@@ -1,4 +1,4 @@
-//! Bodies of requests, and what responses to them mean, for each kind of HTTP receiver.
+//! Request bodies, and the meaning of responses to them, for each kind of HTTP receiver.
 
 use reqwest::StatusCode;
 use serde_json::{Value, json};
@@ -34,7 +34,7 @@ pub(crate) fn encode(body: &Body, alerts: &[StoredAlert], shape: &Rendering) -> 
         let (entry, is_short) = match entry(body, alert, shape) {
             Ok(entry) => entry,
             Err(failure) if entries.is_empty() => return Err(failure),
-            // The next request has it, and fails.
+            // The next request contains it, and fails.
             Err(_) => break,
         };
         let more = between.len() + entry.len();
@@ -131,7 +131,7 @@ fn splunk_event(body: &Body, alert: &StoredAlert, shape: &Rendering, message: &[
     out
 }
 
-/// What the body of a successful response means for the alerts of the request.
+/// Interprets the body of a successful response for the alerts of the request.
 pub(crate) fn accepted(body: &Body, response: &[u8], count: usize) -> Result<usize, Failure> {
     match body {
         Body::Bulk { .. } => bulk_result(response, count),
@@ -145,11 +145,11 @@ pub(crate) fn accepted(body: &Body, response: &[u8], count: usize) -> Result<usi
     }
 }
 
-/// Errors of an item that say nothing of its document: the index is blocked, closed, or not there.
+/// Item errors that are not about its document: the index is blocked, closed, or missing.
 const INDEX_ERRORS: [&str; 3] =
     ["cluster_block_exception", "index_closed_exception", "index_not_found_exception"];
 
-/// The results of the items of a bulk request, in their order. A document that exists already is a repeat.
+/// The results of the items of a bulk request, in order. If a document already exists, the alert was sent before.
 fn bulk_result(response: &[u8], count: usize) -> Result<usize, Failure> {
     let Ok(response) = serde_json::from_slice::<Value>(response) else {
         return Err(Failure::transient(
@@ -170,7 +170,7 @@ fn bulk_result(response: &[u8], count: usize) -> Result<usize, Failure> {
         let result = &item["create"];
         let status = result["status"].as_u64().unwrap_or_default();
         let error = result["error"]["type"].as_str().unwrap_or_default();
-        // The receiver's own words, as long as they are an identifier.
+        // The receiver's own error type, if it is an identifier.
         let is_word =
             error.len() <= 64 && error.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_');
         let detail = format!("item with status {status} {}", if is_word { error } else { "" });
@@ -186,12 +186,12 @@ fn bulk_result(response: &[u8], count: usize) -> Result<usize, Failure> {
     Ok(count)
 }
 
-/// The id that a HTTP Event Collector acknowledges later.
+/// The id under which an HTTP Event Collector acknowledges events later.
 pub(crate) fn splunk_ack_id(response: &[u8]) -> Option<u64> {
     serde_json::from_slice::<Value>(response).ok()?["ackId"].as_u64()
 }
 
-/// Whether a response to a query for acknowledgements says that this one is there.
+/// Whether a response to an acknowledgement query confirms this id.
 pub(crate) fn splunk_is_acknowledged(status: StatusCode, response: &[u8], id: u64) -> bool {
     let response: Value = serde_json::from_slice(response).unwrap_or_default();
     status.is_success() && response["acks"][id.to_string()] == true

@@ -1,11 +1,11 @@
 //! Sends alerts to Grafana Loki (push API, JSON).
 //!
-//! In: stored alerts. Out: one entry each, in a stream per rule and priority; actor, credential, namespace, registry and id are
-//! structured metadata, since a label with many values makes Loki slow. Also accepted by VictoriaLogs.
+//! Sends one entry per alert, in a stream per rule and priority. Actor, credential, namespace, registry and id are structured metadata,
+//! because a label with many values makes Loki slow. VictoriaLogs accepts this format as well.
 //!
-//! A request has entries of one stream: the answer to a request with several says only what became of the last one, and Loki drops
-//! entries of the others without a word. Loki refuses entries that are much older than the newest of their stream, or old in
-//! general, with 400, and keeps the others of the request. Such an entry gets another time, and the time of the event as metadata.
+//! A request contains entries of one stream: the response to a request with several streams only covers the last one, and Loki silently
+//! drops entries of the others. Loki rejects entries that are much older than the newest one of their stream, or too old in general, with
+//! status 400, and keeps the other entries of the request. Such an entry gets another time, and the time of the event as metadata.
 
 mod refusal;
 
@@ -35,13 +35,13 @@ pub(crate) const MAX_ALERTS: usize = 256;
 /// Maximum size of the entries of a delivery before compression, in bytes; a single entry may exceed it.
 const MAX_DELIVERY_BYTES: usize = 1 << 20;
 
-/// A delivery is not made smaller than this, in bytes, whatever Loki's limits are.
+/// Minimum size to which a delivery is reduced, in bytes, whatever Loki's limits are.
 const MIN_DELIVERY_BYTES: usize = 1 << 10;
 
 /// Maximum size of a line, in bytes: the default of `limits_config.max_line_size`.
 const MAX_LINE_BYTES: usize = 256 << 10;
 
-/// A line is not shortened below this length, in bytes, whatever Loki says.
+/// Minimum length to which a line is shortened, in bytes, whatever limit Loki states.
 const MIN_LINE_BYTES: usize = 512;
 
 /// Maximum number of labels of a stream: the default of `limits_config.max_label_names_per_series`.
@@ -54,16 +54,16 @@ const MAX_VALUE_BYTES: usize = 2000;
 /// the newest of their stream.
 const MAX_ENTRY_AGE: i64 = 45 * 60 * 1_000_000_000;
 
-/// Loki's limits are not taken to be below this age, in nanoseconds.
+/// Lower bound, in nanoseconds, of the age that Loki is assumed to accept.
 const MIN_ENTRY_AGE: i64 = 1_000_000_000;
 
-/// A delivery ends after this time with the streams that it has sent, so that those of many rules do not exceed the sink's timeout.
+/// After this time, a delivery ends with the streams sent so far, so that many streams do not exceed the sink's timeout.
 const MAX_DELIVERY_TIME: Duration = Duration::from_secs(2);
 
-/// A Loki that blocks ingestion answers 260, and keeps nothing.
+/// Status of a Loki that blocks ingestion and stores nothing.
 const MAX_SUCCESS: u16 = 206;
 
-/// Statuses that say that the request was wrong, and not an alert in it.
+/// Statuses that mean that the request was wrong, rather than an alert in it.
 const WRONG_REQUEST: [u16; 6] = [401, 403, 404, 405, 407, 415];
 
 /// Sends entries to one Loki.
@@ -72,9 +72,9 @@ pub(crate) struct LokiSink {
     settings: Loki,
     shape: Rendering,
     http: HttpSink,
-    /// Entries older than this get a later time. Becomes less where Loki refuses what is younger.
+    /// Entries older than this get a later time. It is reduced if Loki rejects younger entries.
     max_age: i64,
-    /// Becomes less while Loki refuses more at once.
+    /// It is reduced while Loki rejects larger deliveries.
     max_delivery: usize,
 }
 
@@ -126,15 +126,15 @@ impl LokiSink {
         let start = Instant::now();
         let (count, size, streams) = self.streams(alerts)?;
         for mut stream in streams {
-            // Streams are in the order of their first alerts: all alerts before this one are delivered. Those after it that are
-            // delivered too are sent again, and stored once.
+            // Streams are ordered by their first alerts, so all alerts before this one are delivered. Later ones that are delivered too are
+            // sent again, and stored once.
             let (first, len) = (stream.first, stream.entries.len());
             if first > 0 && start.elapsed() > MAX_DELIVERY_TIME {
                 return Ok(first);
             }
             if let Err(mut failure) = self.send(&mut stream).await {
                 if failure.reason == Reason::Throttled && count > 1 {
-                    // Loki never accepts more at once than the burst of its limit.
+                    // Loki never accepts more at once than the burst size of its rate limit.
                     self.max_delivery = (size / 2).max(MIN_DELIVERY_BYTES);
                 }
                 if len > 1 && matches!(failure.remedy, Remedy::GiveUp(_)) {
@@ -147,7 +147,8 @@ impl LokiSink {
         Ok(count)
     }
 
-    /// Sends the entries of one stream, again with other times or shorter lines where Loki refuses them for that.
+    /// Sends the entries of one stream. If Loki rejects them because of their times or line lengths, sends them again with other times or
+    /// shorter lines.
     async fn send(&mut self, stream: &mut Stream<'_>) -> Result<(), Failure> {
         let now = unix_nanos();
         let mut max_age = self.max_age;
@@ -166,7 +167,8 @@ impl LokiSink {
             match refusal {
                 Refusal::Setting(_) => failure.remedy = Remedy::Retry(None),
                 Refusal::Time(_) if max_age > 0 => {
-                    // Half the age of the oldest entry: few attempts lead to what Loki allows, also for later deliveries.
+                    // Half the age of the oldest entry: a few attempts are sufficient to find the accepted age, which also applies to later
+                    // deliveries.
                     let oldest =
                         stream.entries.iter().map(|entry| entry_time(entry.alert, now, max_age)).min();
                     let age = oldest.map_or(0, |oldest| now.saturating_sub(oldest));
@@ -175,7 +177,7 @@ impl LokiSink {
                     continue;
                 }
                 Refusal::LongLine(Some(max)) if self.shorten(stream, max)? => continue,
-                // A receiver with other texts may mean the time too.
+                // A receiver with other error texts may also mean the time.
                 Refusal::Other
                     if matches!(failure.remedy, Remedy::GiveUp(_))
                         && stream.entries.len() == 1
@@ -191,7 +193,7 @@ impl LokiSink {
         }
     }
 
-    /// Shortens the lines to a limit that Loki names. Returns whether that made a difference.
+    /// Shortens the lines to a limit that Loki stated. Returns whether any line became shorter.
     fn shorten(&mut self, stream: &mut Stream<'_>, max: usize) -> Result<bool, Failure> {
         if max < MIN_LINE_BYTES || stream.entries.iter().all(|entry| entry.line.len() <= max) {
             return Ok(false);
@@ -211,7 +213,8 @@ impl LokiSink {
         Ok(String::from_utf8_lossy(&line).into_owned())
     }
 
-    /// As many alerts as fit, at least one, by stream: their number, their size and the streams in the order of their first alerts.
+    /// As many alerts as fit, at least one, grouped by stream: their number, their size, and the streams in the order of their first
+    /// alerts.
     fn streams<'a>(&self, alerts: &'a [StoredAlert]) -> Result<(usize, usize, Vec<Stream<'a>>), Failure> {
         let (mut streams, mut places) = (Vec::<Stream<'a>>::new(), HashMap::new());
         let (mut size, mut count) = (0, 0);
@@ -239,7 +242,7 @@ impl LokiSink {
         Ok((count, size, streams))
     }
 
-    /// The labels of a stream, few and from closed sets, and the structured metadata of an entry.
+    /// The labels of a stream, which are few and from closed sets, and the structured metadata of an entry.
     fn labels(&self, alert: &StoredAlert, fields: &Fields) -> (Map<String, Value>, Map<String, Value>) {
         let (mut labels, mut metadata) = (Map::new(), metadata(alert, fields));
         labels.insert("job".to_owned(), self.settings.job.as_str().into());
@@ -268,8 +271,8 @@ fn body(stream: &Stream, now: i64, max_age: i64) -> Vec<u8> {
     json!({"streams": [{"stream": stream.labels, "values": values}]}).to_string().into_bytes()
 }
 
-/// The time of an event if it is recent, else the time at which the alert was stored if that is, else now. The first two make an
-/// entry that is sent again equal to the one before, so that Loki keeps one of them.
+/// The time of an entry: that of the event if it is recent, else that at which the alert was stored if it is recent, else the current time.
+/// With the first two, an entry that is sent again is equal to the previous one, so that Loki stores only one of them.
 fn entry_time(alert: &StoredAlert, now: i64, max_age: i64) -> i64 {
     let is_recent = |at: &i64| *at > 0 && *at <= now && now.saturating_sub(*at) < max_age;
     [alert.time, alert.stored].into_iter().find(is_recent).unwrap_or(now)
@@ -303,6 +306,6 @@ fn metadata(alert: &StoredAlert, fields: &Fields) -> Map<String, Value> {
 }
 
 fn value(text: &str) -> Value {
-    // Characters that are made visible are several times as long: the limit is for what Loki gets.
+    // Characters that are made visible become several times longer, and the limit applies to the result.
     shorten::str(&visible(text), MAX_VALUE_BYTES).into()
 }

@@ -51,9 +51,9 @@ impl SinkMetrics {
         }
     }
 
-    /// Removes the gauges of a sink that was removed from the configuration: they would no longer change.
+    /// Removes the gauges of a sink that was removed from the configuration, since they would no longer change.
     pub(crate) fn forget(&self, sink: &str) {
-        // An error means that there is no such series.
+        // An error means that the series does not exist.
         let _ = self.backlog.remove_label_values(&[sink]);
         let _ = self.paused.remove_label_values(&[sink]);
         let _ = self.last_success.remove_label_values(&[sink]);
@@ -70,7 +70,7 @@ impl SinkMetrics {
         }
     }
 
-    /// The metrics of one sink. All its series exist from now on, so that a first failure is an increase and not a new series.
+    /// The metrics of one sink. All its series are created here, so that a first failure is an increase and not a new series.
     pub(crate) fn of(&self, sink: &str) -> Counts {
         let one = |counter: &IntCounterVec| counter.with_label_values(&[sink]);
         Counts {
@@ -103,7 +103,7 @@ pub(crate) struct Counts {
     dropped: [IntCounter; DropReason::ALL.len()],
     /// Messages that were shortened to the sink's limit.
     pub(crate) shortened: IntCounter,
-    /// 1 while the receiver refuses everything.
+    /// 1 while the receiver rejects everything.
     pub(crate) paused: IntGauge,
     /// Alerts in the store that the sink has not processed.
     pub(crate) backlog: IntGauge,
@@ -151,7 +151,7 @@ pub(crate) struct ResendCounts {
 }
 
 impl ResendCounts {
-    /// Counts alerts that an Alertmanager got again, and those that it did not.
+    /// Counts the active alerts that were sent to an Alertmanager again, and those that could not be sent.
     pub(crate) fn sent(&self, accepted: usize, failed: usize) {
         self.accepted.inc_by(u64::try_from(accepted).unwrap_or_default());
         self.failed.inc_by(u64::try_from(failed).unwrap_or_default());

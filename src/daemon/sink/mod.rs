@@ -1,14 +1,14 @@
-//! Delivers alerts. Each sink reads the store with a cursor of its own, so that a slow or failing sink delays no other.
+//! Delivers alerts. Each sink reads the store with its own cursor, so a slow or failing sink does not delay the others.
 //!
-//! In: stored alerts, in order, through a [`Feed`]. Out: each of them at least once, to standard output, a file, an HTTP server, a
-//! syslog receiver or a Kafka topic. The cursor is saved after a delivery and never before it, so that a kill in between
-//! repeats an alert and loses none; receivers recognize repeats by the alert's `id`.
+//! Takes stored alerts, in order, through a [`Feed`], and delivers each of them at least once to standard output, a file, an HTTP server, a
+//! syslog receiver or a Kafka topic. The cursor is saved after a delivery and never before it, so a kill in between causes a duplicate, but
+//! no loss. Receivers recognize duplicates by the alert's `id`.
 //!
-//! Alerts that cannot be delivered at all (the receiver refuses them, they are too old) go to the dead-letter file with a reason.
-//! Alerts that cannot be delivered now are retried with growing delays. Nothing is skipped without a count.
+//! Alerts that can never be delivered (because the receiver rejects them, or they are too old) are written to the dead-letter file with a
+//! reason. Alerts that cannot be delivered now are retried with growing delays. Nothing is skipped without a count.
 //!
-//! [`Sink::new`] checks the settings and [`Sink::run`] is the loop; there is one file per kind of destination. What must never
-//! enter: audit events. Alerts are redacted before they are stored.
+//! [`Sink::new`] checks the settings and [`Sink::run`] is the loop; there is one file per kind of destination. Audit events must never
+//! enter this module. Alerts are redacted before they are stored.
 
 mod alertmanager;
 mod backoff;

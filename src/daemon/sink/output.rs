@@ -8,13 +8,13 @@ use super::failure::{Failure, Reason, Remedy};
 use super::format;
 use crate::detection::alert::StoredAlert;
 
-/// Writes lines to a writer whose reader may pause or go away.
+/// Writes lines to a writer whose reader may pause or disappear.
 #[derive(Debug)]
 pub(crate) struct Output<W> {
     writer: W,
     shape: Rendering,
     buffer: Vec<u8>,
-    /// The last write may have ended inside a line.
+    /// The last write may have ended in the middle of a line.
     ends_mid_line: bool,
 }
 
@@ -27,7 +27,7 @@ impl<W: AsyncWrite + Unpin> Output<W> {
     pub(crate) async fn deliver(&mut self, alerts: &[StoredAlert]) -> Result<usize, Failure> {
         self.buffer.clear();
         if self.ends_mid_line {
-            // Otherwise the next alert would be read as the rest of that line, and both be lost.
+            // Otherwise the next alert would be appended to the incomplete line, and both would be lost.
             self.buffer.push(b'\n');
         }
         self.ends_mid_line = true;
@@ -51,7 +51,7 @@ impl<W: AsyncWrite + Unpin> Output<W> {
     }
 }
 
-/// Appends alerts, each with a line break, up to the first that cannot be rendered. Returns the failure of that one. `ends` gets
+/// Appends alerts, each with a line break, up to the first one that cannot be rendered. Returns the failure of that one. Fills `ends` with
 /// the end of each line.
 pub(crate) fn write_lines(
     shape: &Rendering,

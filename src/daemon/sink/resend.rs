@@ -1,9 +1,10 @@
 //! Sends active alerts to Alertmanager again, which keeps alerts in memory only: one that restarts, or that was down when an alert was
 //! delivered, learns of them within the interval. Prometheus does the same.
 //!
-//! In: the alerts of the store, the cursor of the sink, and its [`Deliveries`]. Out: the last alert of each label set, to every
-//! Alertmanager, with the start and the end of its delivery, so that it is resolved when it would have been. It has connections of its
-//! own and does not wait for the sink, nor the sink for it. It moves no cursor. A failure is not retried: the next round is.
+//! Takes the alerts of the store, the cursor of the sink, and its [`Deliveries`]. Sends the last alert of each label set to every
+//! Alertmanager, with the start and end from its delivery, so that it is resolved at the original time. It has separate connections and
+//! does not wait for the sink, nor the sink for it. It moves no cursor. A failed round is not retried; the next round sends everything
+//! again.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -27,8 +28,8 @@ use crate::daemon::time::unix_nanos;
 use crate::detection::alert::StoredAlert;
 use crate::detection::lru::LruMap;
 
-/// Maximum number of alerts that are sent again. Beyond it, those that were not renewed for the longest time are left out: they end
-/// first. Prometheus' queue has the same length.
+/// Maximum number of alerts that are sent again. If there are more, those renewed least recently are omitted, since they end first.
+/// Prometheus uses the same queue length.
 const MAX_ACTIVE: usize = 10_000;
 
 /// Number of alerts that are read from the store at once.
@@ -43,7 +44,7 @@ pub(crate) struct Resender {
     evictions: LogLimit,
 }
 
-/// What a [`Resender`] has of its sink.
+/// The parts of its sink that a [`Resender`] needs.
 #[derive(Debug)]
 pub(super) struct Settings {
     /// Name of the sink.
@@ -51,7 +52,7 @@ pub(super) struct Settings {
     /// Connections of its own.
     pub(super) alertmanagers: AlertmanagerSink,
     pub(super) deliveries: Arc<Deliveries>,
-    /// Whether the sink waits for a receiver that fails, or refuses everything.
+    /// Whether the sink is waiting because its receiver fails or rejects everything.
     pub(super) is_failing: Arc<AtomicBool>,
     pub(super) filter: Filter,
     pub(super) timeout: Duration,
@@ -62,14 +63,14 @@ pub(super) struct Settings {
 /// One of the Alertmanagers.
 #[derive(Debug, Default)]
 struct ReceiverState {
-    /// It failed in this round, and gets nothing more in it.
+    /// It failed in this round, and is skipped for the rest of it.
     is_failing: bool,
-    /// A failure was logged, and its end was not.
+    /// A failure was logged, but not its end yet.
     outage_logged: bool,
     failures: LogLimit,
 }
 
-/// What became of a request.
+/// The outcome of a request.
 #[derive(Default)]
 struct PostResult {
     accepted: usize,
@@ -88,7 +89,7 @@ impl Resender {
         }
     }
 
-    /// Keeps the deliveries of the sink in the state directory from now on. To be called before the sink runs.
+    /// Keeps the deliveries of the sink in the state directory from now on. Must be called before the sink runs.
     pub(crate) fn keep_in(&self, dir: &Path) {
         let Settings { sink, deliveries, .. } = &self.settings;
         if let Err(error) = deliveries.keep_in(deliveries::file(dir, sink)) {
@@ -111,17 +112,17 @@ impl Resender {
             match self.round(&mut feed, &mut stop).await {
                 Err(FeedClosed) => break,
                 Ok(Ok(())) => {}
-                // The sink reads the same store and reports it.
+                // The sink reads the same store and reports the error.
                 Ok(Err(error)) => {
                     tracing::debug!(%error, sink = self.settings.sink, "cannot read active alerts");
                 }
             }
         }
-        // The settings may ask for none from now on.
+        // The settings may require none from now on.
         self.settings.counts.set_active(0);
     }
 
-    /// While the sink itself fails or pauses, its retries say when Alertmanager is back.
+    /// While the sink itself fails or pauses, its retries detect when Alertmanager is available again.
     fn is_paused(&self, stop: &watch::Receiver<bool>) -> bool {
         self.settings.is_failing.load(Ordering::Acquire) || *stop.borrow()
     }
@@ -150,7 +151,7 @@ impl Resender {
             let read = feed.call(move |feed| {
                 let mut alerts = Vec::with_capacity(seqs.len());
                 for seq in seqs {
-                    // It may have been deleted: then this is another one.
+                    // The alert may have been deleted; then this is a different one.
                     alerts.extend(feed.after(seq - 1, 1)?.into_iter().filter(|alert| alert.seq == seq));
                 }
                 Ok(alerts)
@@ -163,7 +164,7 @@ impl Resender {
         Ok(Ok(()))
     }
 
-    /// Learns which alerts the sink delivered since the last round; in the first round, those that may be active.
+    /// Learns which alerts the sink delivered since the last round. In the first round, learns all that may be active.
     async fn read_delivered<F: Feed>(
         &mut self,
         feed: &mut BlockingFeed<F>,
@@ -175,7 +176,7 @@ impl Resender {
         };
         let Settings { sink, alertmanagers, deliveries, filter, counts, .. } = &self.settings;
         let active = &mut self.active;
-        // The cursor may have been moved back: what is delivered again ends later.
+        // The cursor may have been moved back, and alerts that are delivered again end later.
         active.ahead = active.ahead.min(cursor);
         let first = deliveries.first_active(unix_nanos()).unwrap_or(i64::MAX);
         active.ahead = active.ahead.max(first.saturating_sub(1).min(cursor));
@@ -216,7 +217,7 @@ impl Resender {
         let content = filter.content(alerts);
         let list = content.iter().filter_map(|alert| {
             let ends = deliveries.of(alert.seq)?.ends;
-            // An alert whose period has ended meanwhile is left out: the receiver counts it as resolved.
+            // An alert whose period has ended meanwhile is omitted: the receiver considers it resolved.
             (ends > now).then(|| alertmanagers.alert(alert, ends))
         });
         let list: Vec<Value> = list.collect();
@@ -243,8 +244,8 @@ impl Resender {
     }
 }
 
-/// Sends alerts in one request; if it is refused, each in one of its own, so that one that is refused or a limit of a proxy does not
-/// hold up the others.
+/// Sends alerts in one request. If it is rejected, sends each in a separate request, so that a rejected alert or a proxy's limit does not
+/// affect the others.
 async fn post(
     receiver: &mut HttpSink,
     list: &[Value],
@@ -279,7 +280,7 @@ async fn post(
 }
 
 impl ReceiverState {
-    /// Notes and logs a failure, or its end.
+    /// Records and logs a failure, or its end.
     fn log(&mut self, failure: Option<Failure>, sink: &str, number: usize) {
         let Some(failure) = failure else {
             if std::mem::take(&mut self.outage_logged) {
@@ -305,7 +306,7 @@ impl ReceiverState {
     }
 }
 
-/// The last alert of each label set that was delivered and may be active.
+/// The last delivered alert of each label set, if it may be active.
 #[derive(Debug)]
 struct Active {
     /// `seq` by label set.
@@ -323,14 +324,14 @@ impl Active {
         *self.latest.touch(&labels) = seq;
     }
 
-    /// Forgets the alerts that were not renewed for the longest time while there are too many. Returns their number.
+    /// Removes the least recently renewed alerts while there are too many. Returns their number.
     fn evict(&mut self) -> u64 {
         let before = self.latest.evicted();
         while self.latest.evict().is_some() {}
         self.latest.evicted() - before
     }
 
-    /// Forgets the alerts that have ended, and returns the others in order.
+    /// Removes alerts that have ended, and returns the others in order.
     fn due(&mut self, deliveries: &Deliveries, now: i64) -> Vec<i64> {
         let (mut due, mut ended) = (Vec::new(), Vec::new());
         for (labels, _, seq) in self.latest.iter_with_use() {
@@ -365,7 +366,7 @@ mod tests {
         active.ahead = 9;
         assert_eq!(active.evict(), 0);
         assert_eq!(active.due(&deliveries, 999), [5, 6, 9]);
-        // The one that was not renewed for the longest time is left out.
+        // The least recently renewed one is omitted.
         active.insert([4; 16], 10);
         active.ahead = 10;
         assert_eq!((active.evict(), active.due(&deliveries, 999)), (1, vec![6, 9, 10]));

@@ -1,8 +1,8 @@
-//! Resolves incidents that a sink opened, when their alerts have not recurred for a time.
+//! Resolves incidents that a sink opened, when their alerts have not recurred for a period.
 //!
-//! In: the alerts of the store, and how far the sink has delivered them. Out: those after which the incident is to be resolved, when
-//! that is due: the last alert of each fingerprint, `resolve_after` after its delivery. They are delivered by a second sink, whose
-//! position is in a file of its own: it says nothing about deliveries, so that neither retention nor Kafka's offsets wait for it.
+//! Takes the alerts of the store, and the position up to which the sink has delivered them. Returns the last alert of each fingerprint once
+//! `resolve_after` has passed since its delivery, to resolve its incident. A second sink delivers these, with its position in a separate
+//! file: neither retention nor Kafka offsets depend on it.
 
 use std::collections::VecDeque;
 use std::io::{ErrorKind, Write as _};
@@ -21,46 +21,47 @@ use crate::daemon::time::unix_nanos;
 use crate::detection::alert::StoredAlert;
 use crate::detection::lru::LruMap;
 
-/// Maximum number of fingerprints whose last alert is remembered. An incident beyond it stays open.
+/// Maximum number of fingerprints whose last alert is remembered. Incidents of further ones stay open.
 const MAX_FINGERPRINTS: usize = 100_000;
 
-/// Number of times for which it is remembered how far alerts were delivered. Each is that part of `resolve_after` long.
+/// Number of recorded delivery positions. The time between two of them is this fraction of `resolve_after`.
 const MARKS: i64 = 256;
 
 /// Number of alerts that are read from the store at once.
 const PAGE_LEN: usize = 256;
 
-/// Maximum time between two looks at what is due.
+/// Maximum time between two checks for due resolutions.
 const MAX_INTERVAL: Duration = Duration::from_secs(10);
 
-/// Minimum time between two looks at what is due.
+/// Minimum time between two checks for due resolutions.
 const MIN_INTERVAL: Duration = Duration::from_millis(100);
 
-/// Name of the sink that resolves what the sink of this name opens.
+/// Name of the sink that resolves the incidents opened by the sink of this name.
 pub(crate) fn resolving_name(sink: &str) -> String {
     format!("{sink}/resolve")
 }
 
-/// The settings of the sink that resolves what this one opens, if it is to be resolved; and after which time.
+/// The settings of the sink that resolves incidents opened by this one, and the time after which it does; none if incidents are not to be
+/// resolved.
 pub(crate) fn resolving(config: &SinkConfig) -> Option<(SinkConfig, Duration)> {
     let Kind::Http(http) = &config.kind else { return None };
     let Body::Template(template) = &http.body else { return None };
     let (template, after) = template.resolving()?;
     let http = super::Http { body: Body::Template(Box::new(template)), ..http.clone() };
     let name = resolving_name(&config.name);
-    // A resolution that the receiver refuses is counted; sending it later would close what was opened since.
+    // A resolution that the receiver rejects is counted. Sending it later would close incidents opened since.
     let config = SinkConfig { name, kind: Kind::Http(http), dead_letter: None, ..config.clone() };
     Some((config, after))
 }
 
-/// Sends at intervals at which something may be due, until there is no receiver.
+/// Sends resolutions in the intervals in which some may be due, until there is no receiver.
 pub(crate) async fn tick(ticks: watch::Sender<i64>, resolve_after: Duration) {
     let mut interval = tokio::time::interval((resolve_after / 4).clamp(MIN_INTERVAL, MAX_INTERVAL));
     interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         tokio::select! {
             () = ticks.closed() => return,
-            // Zero is never the value of an alert: incidents that are not due do not count as a backlog.
+            // Zero is never the `seq` of an alert, so incidents that are not due do not count as a backlog.
             _ = interval.tick() => { ticks.send_replace(0); }
         }
     }
@@ -79,7 +80,7 @@ pub(crate) struct ResolveFeed {
     /// All alerts up to this `seq` are in `latest`.
     ahead: i64,
     latest: LruMap<Fingerprint, i64>,
-    /// How far alerts were delivered at some time.
+    /// Delivery positions at earlier times.
     marks: VecDeque<Mark>,
     /// Everything up to this `seq` is resolved or superseded.
     skipped: i64,
@@ -106,7 +107,7 @@ impl ResolveFeed {
         resolve_after: Duration,
     ) -> Result<Self, SettingsError> {
         let is_plain = |letter: char| letter.is_ascii_alphanumeric() || matches!(letter, '-' | '_');
-        // Equal names of two sinks after this share a position, at which nothing is lost: resolutions are repeated.
+        // Two sinks whose names are equal after this conversion share a position, which loses nothing: resolutions are repeated.
         let file: String =
             config.name.chars().map(|letter| if is_plain(letter) { letter } else { '_' }).collect();
         Ok(ResolveFeed {
@@ -123,25 +124,25 @@ impl ResolveFeed {
         })
     }
 
-    /// Remembers how far alerts are delivered now.
+    /// Records the current delivery position.
     fn mark(&mut self, seq: i64, now: i64) {
         match self.marks.back() {
-            // As good as the present one, and earlier than that: too early a resolution by this part of the time.
+            // It replaces the previous one, which is only slightly older: a resolution is at most this much too early.
             Some(last) if last.seq == seq || now.saturating_sub(last.at) < self.resolve_after / MARKS => {}
             _ => self.marks.push_back(Mark { seq, at: now }),
         }
-        // One mark that is older than `resolve_after` says what is due.
+        // One position older than `resolve_after` is sufficient to determine what is due.
         let is_over = |mark: &Mark| now.saturating_sub(mark.at) >= self.resolve_after;
         while self.marks.get(1).is_some_and(is_over) {
             self.marks.pop_front();
         }
     }
 
-    /// Whether an alert was delivered so long ago.
+    /// Whether an alert was delivered long enough ago.
     fn is_due(&self, alert: &StoredAlert, now: i64) -> bool {
         let is_over = |at: i64| now.saturating_sub(at) >= self.resolve_after;
         let delivered = self.marks.iter().find(|mark| mark.seq >= alert.seq);
-        // What was delivered before the start was delivered soon after it was stored, as far as is known.
+        // Alerts delivered before the start are assumed to have been delivered soon after they were stored.
         let was_delivered_before = self.marks.front().is_some_and(|first| first.seq >= alert.seq);
         delivered.is_some_and(|mark| is_over(mark.at)) || (was_delivered_before && is_over(alert.stored))
     }
@@ -207,7 +208,7 @@ impl Feed for ResolveFeed {
 
     fn load(&mut self) -> Result<i64, FeedError> {
         match std::fs::read_to_string(&self.path) {
-            // Another content is as good as none: resolutions are repeated.
+            // Invalid content is treated like a missing file: resolutions are repeated.
             Ok(text) => Ok(text.trim().parse().unwrap_or(0)),
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(0),
             Err(error) => Err(FeedError::new(error)),

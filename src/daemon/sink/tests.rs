@@ -1,9 +1,9 @@
-//! What tests of sinks share.
+//! Shared code of sink tests.
 
 use crate::detection::alert::Priority;
 use crate::detection::alert::StoredAlert;
 
-/// What a client can put into names.
+/// Text that a client can put into names.
 pub const HOSTILE: &str = "a\n\r\t\0\u{1b}[2J\u{2028}\u{2029}\u{202e}\u{85}\u{7f}|=\\\"]' ä";
 
 /// An alert.

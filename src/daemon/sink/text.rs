@@ -1,4 +1,4 @@
-//! Alerts as lines of text for people. All values may be chosen by an attacker: control characters are made visible.
+//! Alerts as lines of text for people. An attacker may choose any value, so control characters are made visible.
 
 use super::fields::Fields;
 use crate::detection::alert::StoredAlert;

@@ -1,4 +1,4 @@
-//! TLS of all sinks: trusted authorities, client certificate, reload of renewed files.
+//! TLS of all sinks: trusted authorities, client certificate, and reloading of renewed files.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use crate::daemon::net::watched_files::WatchedFiles;
 /// Minimum time between checks for renewed files. Certificates are renewed days before they expire.
 const RELOAD_INTERVAL: Duration = Duration::from_secs(60);
 
-/// TLS settings, and the client configuration built from the files they name.
+/// TLS settings, and the client configuration built from their files.
 #[derive(Debug)]
 pub(crate) struct Tls {
     settings: TlsSettings,
@@ -108,7 +108,7 @@ fn roots(ca: Option<&Path>) -> Result<RootCertStore, TlsError> {
                     .map_err(|error| TlsError::File { path: path.to_owned(), reason: error.to_string() })?;
             }
         }
-        // System stores contain certificates that cannot be parsed; they are skipped.
+        // System stores contain certificates that cannot be parsed; these are skipped.
         None => {
             store.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
         }
@@ -126,7 +126,7 @@ fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     Ok(certificates)
 }
 
-/// An error of a PEM file. The message of the crate may quote the file, which may be a key, and is not used.
+/// An error in a PEM file. The message of the library may quote the file, which may be a key, so it is not used.
 fn pem_error(path: &Path, error: &rustls_pki_types::pem::Error) -> TlsError {
     use rustls_pki_types::pem::Error;
     let reason = match error {
@@ -145,7 +145,7 @@ pub(crate) fn server_name(name: &str) -> Result<ServerName<'static>, TlsError> {
     ServerName::try_from(name.to_owned()).map_err(|_| TlsError::Name(name.to_owned()))
 }
 
-/// Verifies the certificate against another name than that of the connection. Everything else is verified as usual.
+/// Verifies the certificate against a name other than that of the connection. Everything else is verified as usual.
 #[derive(Debug)]
 struct ServerNameOverride {
     name: ServerName<'static>,
@@ -187,7 +187,7 @@ impl ServerCertVerifier for ServerNameOverride {
     }
 }
 
-/// What an error of TLS means and what to do, by the words of rustls.
+/// Explains a TLS error and how to resolve it, based on the error text of rustls.
 const EXPLANATIONS: [(&str, &str); 7] = [
     (
         "CaUsedAsEndEntity",
@@ -211,7 +211,7 @@ const EXPLANATIONS: [(&str, &str); 7] = [
     ("InvalidContentType", "the receiver does not speak TLS on this port"),
 ];
 
-/// Adds to the text of an error what it means.
+/// Appends an explanation to the text of an error.
 pub(crate) fn explained(detail: String) -> String {
     match EXPLANATIONS.iter().find(|(word, _)| detail.contains(word)) {
         Some((_, explanation)) => format!("{explanation} ({detail})"),

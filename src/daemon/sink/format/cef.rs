@@ -34,7 +34,7 @@ pub(crate) fn write(alert: &StoredAlert) -> String {
     let event = &json["event"];
     push("act", event["verb"].as_str().unwrap_or_default(), 63);
     push("requestClientApplication", event["userAgent"].as_str().unwrap_or_default(), 1023);
-    // The apiserver adds the last address; the client can forge the others.
+    // The apiserver appends the last address; the client can forge the others.
     let address = event["sourceIPs"].as_array().and_then(|list| list.last()).and_then(Value::as_str);
     match address.map(str::parse) {
         Some(Ok(IpAddr::V4(address))) => push("src", &address.to_string(), 45),
@@ -83,7 +83,7 @@ pub(crate) fn write(alert: &StoredAlert) -> String {
     out
 }
 
-/// The key of a static label: keys that are not in the format's dictionary start with the product's name.
+/// The key of a static label. Keys that are not in the format's dictionary start with the product name.
 fn label_key(name: &str) -> String {
     let mut key = String::from("pullwatch");
     for part in name.split('_').filter(|part| !part.is_empty()) {
@@ -94,7 +94,7 @@ fn label_key(name: &str) -> String {
     key
 }
 
-/// Whether a request succeeded, by the status of its response.
+/// Whether a request succeeded, according to the status of its response.
 fn outcome(code: &Value) -> &'static str {
     match code.as_u64() {
         Some(100..=399) => "success",
@@ -103,7 +103,7 @@ fn outcome(code: &Value) -> &'static str {
     }
 }
 
-/// The program of a user agent: what precedes its version.
+/// The program in a user agent: the text before its version.
 fn program(agent: &str) -> &str {
     agent.split(['/', ' ']).next().unwrap_or_default()
 }

@@ -6,7 +6,7 @@ use super::view::{View, set};
 use crate::detection::alert::StoredAlert;
 use crate::detection::shorten;
 
-/// Version of the schema: every field used here is in it.
+/// Version of the schema, which contains all fields used here.
 const VERSION: &str = "8.17.0";
 
 /// Returns the document of an alert, on one line.
@@ -76,7 +76,7 @@ fn document(view: &View<'_>) -> Value {
     for (name, value) in view.fields.labels() {
         set_label(&mut document, name, value);
     }
-    // What the schema has no field for.
+    // Data without a field in the schema.
     let mut own = Map::new();
     for (name, path) in [
         ("priority", "/priority"),

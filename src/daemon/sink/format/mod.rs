@@ -1,8 +1,7 @@
 //! Renders alerts in the formats of receivers, within their limits.
 //!
-//! Takes a stored alert and a maximum length, returns one message without a line break. There is one file per format. Values may be
-//! chosen by an attacker: each format escapes them, and a message that is too long is rendered again from a shortened alert, so
-//! that it stays valid.
+//! Takes a stored alert and a maximum length; returns one message without a line break. There is one file per format. An attacker may
+//! choose values, so each format escapes them. A message that is too long is rendered again from a shortened alert, so that it stays valid.
 
 mod cef;
 mod ecs;
@@ -19,13 +18,13 @@ use super::text;
 use crate::detection::alert::StoredAlert;
 use crate::detection::shorten::{self, MIN_ALERT};
 
-/// Maximum number of attempts to shorten one alert. Each takes it closer to its limit.
+/// Maximum number of attempts to shorten one alert. Each one gets closer to the limit.
 const MAX_ATTEMPTS: usize = 16;
 
 /// A message, and whether it was shortened.
 pub(crate) type Message<'a> = (Cow<'a, [u8]>, bool);
 
-/// Renders an alert in at most `max_len` bytes. Returns `None` if the format cannot be that short.
+/// Renders an alert in at most `max_len` bytes. Returns `None` if that is impossible in this format.
 pub(crate) fn render(format: Format, alert: &StoredAlert, max_len: usize) -> Option<Message<'_>> {
     match format {
         // It is stored in this format.
@@ -60,18 +59,18 @@ pub(crate) fn fit(
         if target <= MIN_ALERT {
             break;
         }
-        // What a format adds is about proportional to the alert.
+        // The overhead of a format is roughly proportional to the alert.
         let next = target.saturating_mul(max_len) / short.len();
         target = next.min(target / 16 * 15).max(MIN_ALERT);
     }
-    // Hostile texts may be several times as long when escaped.
+    // Hostile texts may be several times longer when escaped.
     [32, 16, 8, 4, 0].into_iter().find_map(|max| {
         let bare = render(&shorten::bare(alert, max));
         (bare.len() <= max_len).then_some((Cow::Owned(bare), true))
     })
 }
 
-/// The failure of an alert that does not fit into the sink's limit at all.
+/// The failure of an alert that cannot be shortened to the sink's limit.
 pub(crate) fn too_long(max_len: usize) -> Failure {
     Failure {
         delivered: 0,
@@ -81,7 +80,7 @@ pub(crate) fn too_long(max_len: usize) -> Failure {
     }
 }
 
-/// Renders an alert; the error is for the delivery of this alert.
+/// Renders an alert. An error only affects the delivery of this alert.
 pub(crate) fn message(
     format: Format,
     alert: &StoredAlert,

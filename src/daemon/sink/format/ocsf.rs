@@ -160,7 +160,7 @@ fn evidence(view: &View<'_>) -> Value {
     evidence.into()
 }
 
-/// What the schema has no attribute for.
+/// Data without an attribute in the schema.
 fn unmapped(view: &View<'_>) -> Value {
     let mut unmapped = Map::new();
     for (name, path) in [

@@ -36,7 +36,7 @@ fn fixed64(field: u64, value: i64, out: &mut Vec<u8>) {
 fn any(value: &Value) -> Vec<u8> {
     let mut out = Vec::new();
     match value {
-        // Collectors and their backends print what they get: a terminal must not obey it.
+        // Collectors and their backends print values as they are, and a terminal must not interpret them.
         Value::String(text) => bytes(1, visible(text).as_bytes(), &mut out),
         Value::Bool(value) => {
             varint(2 << 3 | VARINT, &mut out);
@@ -59,7 +59,7 @@ fn any(value: &Value) -> Vec<u8> {
     out
 }
 
-/// `KeyValue`, as a field of what contains it.
+/// A `KeyValue`, as a field of the enclosing message.
 fn attribute(field: u64, name: &str, value: &Value, out: &mut Vec<u8>) {
     let is_empty = match value {
         Value::Null => true,
@@ -76,7 +76,7 @@ fn attribute(field: u64, name: &str, value: &Value, out: &mut Vec<u8>) {
     bytes(field, &pair, out);
 }
 
-/// The severity numbers that OpenTelemetry assigns to those of syslog.
+/// The severity numbers that OpenTelemetry assigns to syslog severities.
 fn severity(priority: Priority) -> u64 {
     match priority {
         Priority::Emergency => 21,
@@ -150,13 +150,13 @@ pub(crate) fn request(records: &[Vec<u8>], hostname: &str) -> Vec<u8> {
     out
 }
 
-/// Reads the number of rejected records from an `ExportLogsServiceResponse`. Anything else counts as a success.
+/// Reads the number of rejected records from an `ExportLogsServiceResponse`. Any other response counts as a success.
 pub(crate) fn rejected(response: &[u8]) -> u64 {
     let partial_success = field(response, 1).and_then(|(_, content)| content);
     partial_success.and_then(|content| field(content, 1)).map_or(0, |(number, _)| number)
 }
 
-/// The first field with this number: its value, and its content if it has a length.
+/// The first field with this number: its value, or its content if it is length-delimited.
 fn field(mut message: &[u8], wanted: u64) -> Option<(u64, Option<&[u8]>)> {
     while !message.is_empty() {
         let tag = read_varint(&mut message)?;

@@ -1,7 +1,7 @@
 //! Bodies of HTTP requests from a template in JSON, and templates for chat and paging services.
 //!
-//! A template is JSON whose strings contain `%name` or `%{name:LIMIT}`. It is parsed before anything is put into it, and written as
-//! JSON afterwards: no value can leave its string. Templates for services also neutralize the service's own markup.
+//! A template is JSON whose strings contain `%name` or `%{name:LIMIT}`. It is parsed before values are inserted, and serialized afterwards,
+//! so no value can escape its string. Templates for services also neutralize the service's markup.
 
 use std::time::Duration;
 
@@ -19,15 +19,15 @@ use crate::detection::shorten;
 pub struct Template {
     json: Value,
     markup: Markup,
-    /// Further names and their values, such as keys of a service.
+    /// Additional names and their values, such as keys for a service.
     values: Vec<(String, Secret)>,
-    /// The body that resolves what this one opens, if the service has one.
+    /// The body that resolves the incident opened by this one, if the service supports it.
     resolution: Option<Value>,
-    /// When an incident is resolved, after its last alert; never if `None`.
+    /// Time after the last alert of an incident after which it is resolved; `None` if never.
     resolve_after: Option<Duration>,
 }
 
-/// What a service reads as more than text.
+/// Markup that a service interprets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Markup {
     None,
@@ -61,7 +61,7 @@ const SLACK: &str = r#"{"text": "%{priority}: %{rule:150}: %{actor:300}", "block
   {"type": "section", "text": {"type": "plain_text", "text": "%{message:2800}"}},
   {"type": "context", "elements": [{"type": "plain_text", "text": "credential: %{credential:300}"}, {"type": "plain_text", "text": "registry: %{registry_host:300}"}, {"type": "plain_text", "text": "cluster: %{cluster:100}"}, {"type": "plain_text", "text": "%{time} id=%{id}"}]}]}"#;
 
-/// Microsoft Teams: the workflow "Post to a channel when a webhook request is received". `TextRun` knows no markup.
+/// Microsoft Teams: the workflow "Post to a channel when a webhook request is received". `TextRun` does not interpret markup.
 const TEAMS: &str = r#"{"type": "message", "attachments": [{"contentType": "application/vnd.microsoft.card.adaptive", "contentUrl": null, "content": {
   "$schema": "http://adaptivecards.io/schemas/adaptive-card.json", "type": "AdaptiveCard", "version": "1.4", "body": [
   {"type": "RichTextBlock", "inlines": [{"type": "TextRun", "size": "large", "weight": "bolder", "text": "%{priority}: %{rule:200}"}]},
@@ -75,7 +75,7 @@ const PAGERDUTY: &str = r#"{"routing_key": "%routing_key", "event_action": "trig
   "custom_details": {"message": "%{message:8000}", "actor": "%{actor:1000}", "target": "%{target:1000}", "exposure": "%exposure", "credential": "%{credential:1000}",
   "registries": "%{registry.hosts:2000}", "credentials": "%{registry.secrets:4000}", "id": "%id"}}}"#;
 
-/// The end of an incident: the dedup key says which.
+/// Ends an incident, which is identified by the dedup key.
 const PAGERDUTY_RESOLVE: &str =
     r#"{"routing_key": "%routing_key", "event_action": "resolve", "dedup_key": "%fingerprint"}"#;
 
@@ -93,10 +93,11 @@ const DISCORD: &str = r#"{"username": "pullwatch", "allowed_mentions": {"parse":
 pub const PRESETS: [&str; 5] = ["slack", "teams", "pagerduty", "opsgenie", "discord"];
 
 impl Template {
-    /// Parses a template, or takes the one for a service.
+    /// Parses a template, or returns the one for a service.
     ///
     /// # Errors
-    /// What is wrong with it.
+    ///
+    /// A description of the error.
     pub fn new(text: &str, values: Vec<(String, Secret)>) -> Result<Self, String> {
         let (text, markup) = match text.trim() {
             "slack" => (SLACK, Markup::Slack),
@@ -130,7 +131,7 @@ impl Template {
         Ok(Template { resolve_after: Some(after), ..self })
     }
 
-    /// The template of resolutions and the time after which they are due, if incidents are to be resolved.
+    /// The template for resolutions and the time after which they are due, if incidents are to be resolved.
     pub(crate) fn resolving(&self) -> Option<(Template, Duration)> {
         let (json, after) = (self.resolution.clone()?, self.resolve_after?);
         Some((Template { json, resolution: None, resolve_after: None, ..self.clone() }, after))
@@ -239,14 +240,14 @@ impl Template {
     }
 }
 
-/// A member of the alert, by names with dots between them, or a field of its output.
+/// A member of the alert, addressed by names with dots between them, or a field of its output.
 fn field<'v>(name: &str, view: &'v View<'_>) -> Option<&'v Value> {
     let pointer = format!("/{}", name.replace('~', "~0").replace('/', "~1").replace('.', "/"));
     let member = view.json.pointer(&pointer).filter(|value| !value.is_null());
     member.or_else(|| view.json["output_fields"].get(name))
 }
 
-/// A value as outputs of rules show it.
+/// A value, formatted as in rule outputs.
 fn shown(value: Option<&Value>) -> String {
     match value {
         None | Some(Value::Null) => "<NA>".to_owned(),
@@ -256,7 +257,7 @@ fn shown(value: Option<&Value>) -> String {
     }
 }
 
-/// Equal for alerts of one rule, actor, target and credential: repeats of them are one incident.
+/// A key that is equal for alerts with the same rule, actor, target and credential, so that repeats belong to one incident.
 pub(crate) type Fingerprint = [u8; 16];
 
 /// The fingerprint of an alert.
@@ -386,7 +387,7 @@ mod tests {
         assert_eq!(opsgenie["priority"], "P3");
         let teams = body("teams", &alert);
         assert_eq!(teams["attachments"][0]["contentType"], "application/vnd.microsoft.card.adaptive");
-        // Repeats have one key, and others have others.
+        // Repeats have the same key, and other alerts have other keys.
         let again = body("pagerduty", &StoredAlert { id: [9; 16], time: 0, ..alert.clone() });
         assert_eq!(again["dedup_key"], pager["dedup_key"]);
         let other = body("pagerduty", &StoredAlert { actor: "bob".to_owned(), ..alert });

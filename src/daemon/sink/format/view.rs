@@ -1,4 +1,4 @@
-//! Reads what formats need out of a stored alert.
+//! Reads the data that formats need from a stored alert.
 
 use std::net::IpAddr;
 
@@ -34,12 +34,12 @@ impl<'a> View<'a> {
         self.json.pointer(pointer).cloned().unwrap_or_default()
     }
 
-    /// The text at a JSON pointer; null if there is none.
+    /// The string at a JSON pointer; null if there is none.
     pub(crate) fn text(&self, pointer: &str) -> Value {
         self.json.pointer(pointer).and_then(Value::as_str).map_or(Value::Null, Into::into)
     }
 
-    /// The texts of a list.
+    /// The strings of a list.
     pub(crate) fn list<'s>(&'s self, pointer: &str) -> impl Iterator<Item = &'s str> {
         self.json.pointer(pointer).and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str)
     }
@@ -48,7 +48,7 @@ impl<'a> View<'a> {
         self.list("/tags").collect()
     }
 
-    /// Tags that are techniques of MITRE ATT&CK, such as `T1552.007`.
+    /// Tags that are MITRE ATT&CK techniques, such as `T1552.007`.
     pub(crate) fn techniques(&self) -> Vec<&str> {
         let is_technique = |tag: &&str| {
             tag.strip_prefix('T').is_some_and(|rest| {
@@ -72,7 +72,7 @@ impl<'a> View<'a> {
         self.json.pointer("/event/code").and_then(Value::as_i64)
     }
 
-    /// Whether the request was not refused.
+    /// Whether the request was not denied.
     pub(crate) fn is_allowed(&self) -> bool {
         !matches!(self.code(), Some(401 | 403))
     }
@@ -85,7 +85,7 @@ impl<'a> View<'a> {
         }
     }
 
-    /// Severity as syslog counts it from the other end: 0 (debug) to 7 (emergency).
+    /// Severity in reverse syslog order: 0 (debug) to 7 (emergency).
     pub(crate) fn severity(&self) -> u8 {
         7_u8.saturating_sub(self.alert.priority as u8)
     }
@@ -114,7 +114,7 @@ fn rfc3339(nanos: i64) -> String {
     String::from_utf8_lossy(&out).into_owned()
 }
 
-/// Sets a member of nested objects, by names with dots between them. Null, empty texts and empty lists are left out.
+/// Sets a member of nested objects, addressed by names with dots between them. Null, empty strings and empty lists are omitted.
 pub(crate) fn set(object: &mut Map<String, Value>, path: &str, value: Value) {
     let is_empty = match &value {
         Value::Null => true,

@@ -1,4 +1,4 @@
-//! Stands in for the producers in a build without the feature `kafka`: no value of these types exists.
+//! Replaces the producers in a build without the feature `kafka`: no value of these types exists.
 
 use std::convert::Infallible;
 use std::sync::Arc;

@@ -1,24 +1,24 @@
-//! Why Loki refused a request, by the text of its answer.
+//! The reason why Loki rejected a request, determined from its response.
 //!
-//! In: status and body of a response. Out: one of a closed set of reasons, and what an operator can do about it. The text itself
-//! goes nowhere: it is compared with phrases that Loki 2.9 to 3.8 use.
+//! Takes the status and body of a response; returns one of a closed set of reasons, with advice for the operator. The text itself is not
+//! passed on: it is only compared with phrases used by Loki 2.9 to 3.8.
 
-/// What a refusal is about.
+/// The subject of a rejection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Refusal {
-    /// A setting of Loki or of this machine, so every alert.
+    /// A setting of Loki or of this machine, which affects every alert.
     Setting(&'static str),
-    /// The length of a line. The limit, if the answer names it.
+    /// The length of a line. Contains the limit, if the response states it.
     LongLine(Option<usize>),
     /// The time of an entry.
     Time(&'static str),
-    /// Something else about an entry.
+    /// Another property of an entry.
     Entry(&'static str),
     /// Unknown.
     Other,
 }
 
-/// Settings that concern every alert.
+/// Settings that affect every alert.
 const SETTINGS: [(&str, &str); 4] = [
     (
         "includes structured metadata, but this feature is disallowed",
@@ -47,7 +47,7 @@ const ENTRIES: [(&str, &str); 4] = [
     ("label name too long", "longer than `limits_config.max_label_name_length`"),
 ];
 
-/// The text before the limit of a line's length, without its first letter: that is upper case in older versions.
+/// The text before the limit on the length of a line, without its first letter, which is upper case in older versions.
 const LINE_LIMIT: &str = "ax entry size '";
 
 impl Refusal {
@@ -72,7 +72,7 @@ impl Refusal {
         find(&ENTRIES).map_or(Refusal::Other, Refusal::Entry)
     }
 
-    /// For the log and the dead letters.
+    /// A description for the log and the dead letters.
     pub(super) fn advice(self) -> Option<&'static str> {
         match self {
             Refusal::Setting(advice) | Refusal::Time(advice) | Refusal::Entry(advice) => Some(advice),
@@ -86,7 +86,7 @@ impl Refusal {
 mod tests {
     use super::*;
 
-    /// What Loki 3.8 answered in `tests/receivers/loki/limits.py`.
+    /// Responses of Loki 3.8 to `tests/receivers/loki/limits.py`.
     #[test]
     fn answers_of_loki_are_known() {
         let of = |body: &str| Refusal::of(400, body.as_bytes());

@@ -18,10 +18,10 @@ use crate::daemon::sink::error::SettingsError;
 use crate::daemon::sink::failure::{Failure, Reason};
 use crate::daemon::sink::tls::{Tls, explained, server_name};
 
-/// How long the resolved address of a receiver of datagrams is used. Nothing else would show that the receiver moved.
+/// How long a datagram receiver's resolved address is used. Nothing else would show that the receiver moved.
 const DNS_REFRESH_INTERVAL: Duration = Duration::from_secs(60);
 
-/// How long to wait for the server to reject the client certificate. With TLS 1.3 the client can write before that.
+/// How long to wait for the server to reject the client certificate. With TLS 1.3, the client can write before that.
 const TLS_REJECTION_TIMEOUT: Duration = Duration::from_millis(250);
 
 /// Opens connections.
@@ -37,7 +37,7 @@ pub(crate) enum Connector {
 /// An open connection.
 #[derive(Debug)]
 pub(crate) enum Connection {
-    /// With the time of the name resolution.
+    /// Contains the time of the name resolution.
     Udp(Instant, UdpSocket),
     Tcp(TcpStream),
     Tls(Box<TlsStream<TcpStream>>),
@@ -63,7 +63,7 @@ impl Connector {
         })
     }
 
-    /// Reloads renewed certificates, and returns whether there are any.
+    /// Reloads renewed certificates, and returns whether there were any.
     pub(crate) fn refresh(&mut self) -> bool {
         match self {
             Connector::Tls(_, _, tls) => tls.refresh(),
@@ -107,7 +107,7 @@ fn check_address(address: &str) -> Result<&str, SettingsError> {
     parts.map(|_| address).ok_or_else(|| SettingsError::Address(address.to_owned()))
 }
 
-/// A failure to connect, whatever its kind.
+/// A failure to connect, for any reason.
 fn connect_failure(error: &io::Error) -> Failure {
     Failure::transient(Reason::Connection, format!("cannot connect: {error}"))
 }
@@ -165,11 +165,10 @@ async fn closed(stream: &mut (impl AsyncRead + Unpin)) -> Option<io::Error> {
     }
 }
 
-/// Whether a stream is open as far as is known now. The first write after the receiver closed it would succeed, and the message be
-/// lost.
+/// Whether a stream is open, as far as known. The first write after the receiver closed it would succeed, and the message would be lost.
 async fn is_open(stream: &mut (impl AsyncRead + Unpin)) -> bool {
     let mut bytes = [0; 512];
-    // A receiver that sends without end is not usable.
+    // A receiver that never stops sending is not usable.
     for _ in 0..64 {
         let poll = std::future::poll_fn(|context| {
             let mut buffer = ReadBuf::new(&mut bytes);
@@ -192,7 +191,7 @@ async fn write(stream: &mut (impl AsyncWrite + Unpin), bytes: &[u8]) -> io::Resu
 }
 
 impl Connection {
-    /// Whether the connection is usable, as far as is known.
+    /// Whether the connection is usable, as far as known.
     pub(crate) async fn is_alive(&mut self) -> bool {
         match self {
             Connection::Udp(since, _) => since.elapsed() < DNS_REFRESH_INTERVAL,
@@ -208,7 +207,7 @@ impl Connection {
         !matches!(self, Connection::Udp(..) | Connection::UnixDatagram(_))
     }
 
-    /// Appends a message with the framing of the transport.
+    /// Appends a message with the transport's framing.
     pub(crate) fn frame(&self, message: &[u8], out: &mut Vec<u8>) {
         if matches!(self, Connection::UnixStream(_)) {
             // The only framing that local daemons support. Messages contain no line breaks.
@@ -231,12 +230,12 @@ impl Connection {
         }
     }
 
-    /// Whether errors of sending are about datagrams that were sent earlier.
+    /// Whether send errors refer to datagrams sent earlier.
     pub(crate) fn has_deferred_errors(&self) -> bool {
         matches!(self, Connection::Udp(..))
     }
 
-    /// The error of a datagram that was sent earlier, if it has arrived; for example, that nobody listens.
+    /// The error of a datagram sent earlier, if it has arrived, such as a refused connection.
     pub(crate) fn deferred_error(&self) -> Option<io::Error> {
         match self {
             Connection::Udp(_, socket) => socket.take_error().unwrap_or_else(Some),

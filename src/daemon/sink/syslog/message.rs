@@ -12,7 +12,7 @@ use crate::text::escape::visible;
 /// Maximum length of a value of structured data before escaping, in bytes.
 const MAX_VALUE_BYTES: usize = 512;
 
-/// The parts that all messages of a sink share.
+/// The parts that all messages of a sink have in common.
 #[derive(Debug)]
 pub(crate) struct Writer {
     facility: usize,
@@ -30,7 +30,7 @@ impl Writer {
     pub(crate) fn new(settings: &Syslog) -> Result<Self, SettingsError> {
         let host = match &settings.hostname {
             Some(name) => checked("host name", name, 255, "")?.to_owned(),
-            // The machine's name may not be allowed in syslog. `-` is the nil value.
+            // The machine's host name may be invalid in syslog. `-` is the nil value.
             None => Some(gethostname::gethostname().to_string_lossy().into_owned())
                 .filter(|name| checked("host name", name, 255, "").is_ok())
                 .unwrap_or_else(|| "-".to_owned()),
@@ -49,20 +49,19 @@ impl Writer {
 
     /// Appends a message of at most `max_len` bytes; returns whether it was shortened, or `None` if it cannot be that short.
     ///
-    /// There is no byte order mark before the text, although RFC 5424 asks for one: receivers pass it on, and JSON parsers reject
-    /// it.
+    /// There is no byte order mark before the text, although RFC 5424 requires one: receivers forward it, and JSON parsers reject it.
     pub(crate) fn write(&self, alert: &StoredAlert, max_len: usize, out: &mut Vec<u8>) -> Option<bool> {
         let from = out.len();
         let priority = self.facility * 8 + alert.priority as usize;
         out.extend_from_slice(format!("<{priority}>1 ").as_bytes());
         let when = if alert.time == 0 { alert.stored } else { alert.time };
         time::write_rfc3339(out, when);
-        // Syslog allows microseconds: cuts three digits and the Z.
+        // Syslog allows microseconds, so three digits and the Z are removed.
         out.truncate(out.len() - 4);
         out.push(b'Z');
         out.extend_from_slice(self.sender.as_bytes());
         let sender_end = out.len();
-        // A message that is too long leaves the structured data less room, but some.
+        // A message that is too long reduces the room for structured data, but leaves some.
         for max_value in [MAX_VALUE_BYTES, 128, 48, 0] {
             out.truncate(sender_end);
             match &self.structured_data {

@@ -17,11 +17,11 @@ use message::Writer;
 /// Maximum size of one write to a stream; a single message may exceed it.
 const MAX_WRITE_BYTES: usize = 256 << 10;
 
-/// Default maximum length of a message, in bytes: that of rsyslog and syslog-ng, which split or cut longer messages on every
+/// Default maximum length of a message, in bytes: that of rsyslog and syslog-ng, which split or truncate longer messages on every
 /// transport.
 const DEFAULT_MAX_MESSAGE: usize = 8192;
 
-/// Receivers must accept messages of this length, in bytes (RFC 5424, 6.1).
+/// Length of messages that all receivers must accept, in bytes (RFC 5424, 6.1).
 const MIN_MESSAGE_BYTES: usize = 480;
 
 /// Maximum length of a datagram over IPv4, in bytes.
@@ -32,7 +32,8 @@ const MAX_DATAGRAM_BYTES: usize = 65_507;
 pub(crate) struct SyslogSink {
     writer: Writer,
     connector: Connector,
-    /// `None` while a write runs: if the write is dropped halfway, so is the connection, and no message follows half of another.
+    /// `None` while a write is running: if the write is dropped halfway, so is the connection, so that no message follows an incomplete
+    /// one.
     connection: Option<Connection>,
     /// Maximum length of a message, in bytes.
     max_message: usize,
@@ -112,11 +113,11 @@ impl SyslogSink {
                         self.shortened.inc_by(u64::from(is_short));
                         break;
                     }
-                    // The network path or socket has a lower limit than the configured one, and would reject this message every time.
+                    // The network path or socket has a lower limit than the configured one, and would always reject this message.
                     Err(error) if connection::is_too_long(&error) && max_len > MIN_MESSAGE_BYTES => {
                         max_len = (max_len / 2).max(MIN_MESSAGE_BYTES);
                     }
-                    // The error is about a datagram that was sent earlier; it is unknown which.
+                    // The error refers to a datagram sent earlier; which one is unknown.
                     Err(error) if connection.has_deferred_errors() => return Err(Failure::io(&error)),
                     Err(error) => return Err(Failure::io(&error).after(done)),
                 }

@@ -1,4 +1,4 @@
-//! What a sink logs: the start and the end of an outage, and at most one line per minute in between.
+//! The log messages of a sink: the start and the end of an outage, and at most one line per minute in between.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use crate::daemon::sink::failure::Failure;
 use crate::daemon::sink::text::truncate_str;
 use crate::text::escape::visible;
 
-/// Maximum length of an error's detail in the log, in bytes.
+/// Maximum length of the details of an error in the log, in bytes.
 const MAX_DETAIL_BYTES: usize = 300;
 
 #[derive(Debug)]
@@ -16,7 +16,7 @@ pub(super) struct DeliveryLog {
     sink: String,
     failures: LogLimit,
     dead_letters: LogLimit,
-    /// An outage was logged, and its end was not.
+    /// An outage was logged, but not its end yet.
     outage_logged: bool,
 }
 
@@ -60,7 +60,7 @@ impl DeliveryLog {
         }
     }
 
-    /// Logs an alert that cannot be delivered, and where it went.
+    /// Logs an undeliverable alert, and where it was stored.
     pub(super) fn undeliverable(&mut self, reason: DeadLetterReason, detail: &str, has_dead_letters: bool) {
         if let Some(suppressed) = self.dead_letters.admit() {
             let (sink, detail, reason) = (&*self.sink, shown(detail), reason.name());
@@ -79,7 +79,7 @@ impl DeliveryLog {
     }
 }
 
-/// Details may hold text that a receiver presented, such as the names in its certificate.
+/// Details may contain text from a receiver, such as the names in its certificate.
 fn shown(detail: &str) -> String {
     visible(truncate_str(detail, MAX_DETAIL_BYTES))
 }

@@ -1,7 +1,7 @@
 //! The loop of a sink: read alerts after the cursor, deliver them, save the cursor, wait for more.
 //!
-//! In: alerts from a [`Feed`], a channel with the latest `seq`, a request to stop. Out: deliveries, a cursor, counts. The cursor
-//! is saved after a delivery and never before it.
+//! Takes alerts from a [`Feed`], a channel with the latest `seq`, and a request to stop. Delivers the alerts, saves the cursor and counts.
+//! The cursor is saved after a delivery and never before it.
 
 mod log;
 mod shutdown;
@@ -39,13 +39,13 @@ pub struct Sink {
     counts: Counts,
     reopen: Reopen,
     observer: Option<Arc<dyn DeliveryObserver>>,
-    /// Whether the receiver fails, or refuses everything.
+    /// Whether the receiver fails or rejects everything.
     is_failing: Arc<AtomicBool>,
 }
 
-/// Is notified when a sink stops delivering and when it delivers again: for health checks. Must return at once.
+/// Is notified when a sink stops or resumes deliveries, for health checks. Must return immediately.
 pub trait DeliveryObserver: Send + Sync + std::fmt::Debug {
-    /// Deliveries fail. `waiting` is the number of alerts that are not delivered.
+    /// Deliveries fail. `waiting` is the number of undelivered alerts.
     fn failing(&self, sink: &str, waiting: i64, detail: &str);
 
     /// A delivery succeeded.
@@ -57,7 +57,7 @@ pub trait DeliveryObserver: Send + Sync + std::fmt::Debug {
 pub struct Reopen(Arc<(AtomicBool, Notify)>);
 
 impl Reopen {
-    /// Closes the file after the write that runs now. The next alert goes to whatever file has the path then.
+    /// Closes the file after the current write. The next alert is written to the file that is at the path then.
     pub fn reopen(&self) {
         self.0.0.store(true, Ordering::Release);
         self.0.1.notify_one();
@@ -68,7 +68,7 @@ impl Reopen {
     }
 }
 
-/// Why a sink ended without a request to stop.
+/// The reason why a sink ended without a request to stop.
 #[derive(Debug, thiserror::Error)]
 pub enum SinkError {
     /// Its settings cannot work.
@@ -76,11 +76,11 @@ pub enum SinkError {
     Settings {
         /// The sink's name.
         sink: String,
-        /// What is wrong with them.
+        /// A description of the error.
         #[source]
         error: SettingsError,
     },
-    /// Its receiver is gone for good, such as a closed pipe.
+    /// Its receiver is permanently gone, such as a closed pipe.
     #[error("sink {sink}: {detail}")]
     Ended {
         /// The sink's name.
@@ -140,9 +140,10 @@ impl Sink {
         })
     }
 
-    /// What sends active alerts of this sink again, if its receiver needs that and the settings ask for it.
+    /// The resender for active alerts of this sink, if its receiver needs one and the settings enable it.
     ///
     /// # Errors
+    ///
     /// When the settings cannot work.
     pub(crate) fn resender(&self, metrics: &SinkMetrics) -> Result<Option<Resender>, SettingsError> {
         let (Destination::Alertmanager(sink), Kind::Alertmanager(settings)) =
@@ -170,17 +171,17 @@ impl Sink {
         self
     }
 
-    /// Returns a handle that makes the sink open its file again.
+    /// Returns a handle that makes the sink reopen its file.
     pub fn reopen(&self) -> Reopen {
         self.reopen.clone()
     }
 
     /// Delivers the alerts of the feed until it is stopped.
     ///
-    /// `latest_seq` holds the `seq` of the latest alert and changes when alerts are stored. A dropped sender means that no
-    /// more alerts will come. After a request to stop (or a dropped sender), the sink delivers what is stored until nothing is
-    /// left, a delivery fails, or the grace period expires; the cursor says how far it got. A write to a file or to standard
-    /// output that hangs even then keeps its thread: end the runtime with `shutdown_timeout`.
+    /// `latest_seq` holds the `seq` of the latest alert and changes when alerts are stored. A dropped sender means that no more alerts will
+    /// come. After a request to stop (or a dropped sender), the sink delivers stored alerts until none is left, a delivery fails, or the
+    /// grace period expires; the cursor records its progress. A write to a file or to standard output that still hangs keeps its thread, so
+    /// end the runtime with `shutdown_timeout`.
     ///
     /// # Errors
     /// When it ended without a request to stop.
@@ -212,7 +213,7 @@ impl Sink {
     }
 }
 
-/// Why the loop ends.
+/// The reason why the loop ends.
 enum WorkerEnd {
     Stopped,
     NoReceiver(String),
@@ -227,12 +228,12 @@ struct Worker<F> {
     shutdown: Shutdown,
     backoff: Backoff,
     log: DeliveryLog,
-    /// All alerts up to this `seq` are delivered, filtered or in the dead letters.
+    /// All alerts up to this `seq` are delivered, filtered or dead letters.
     cursor: i64,
     max_batch_len: usize,
-    /// Alerts that the receiver refused since it last accepted one.
+    /// Number of alerts rejected since the receiver last accepted one.
     refused_in_a_row: u32,
-    /// Current limit of one delivery: below `max_batch_len` while an alert that the receiver refuses is being isolated.
+    /// Current limit of one delivery: below `max_batch_len` while a rejected alert is being isolated.
     batch_len: usize,
 }
 
@@ -250,7 +251,7 @@ impl<F: Feed> Worker<F> {
             } else if self.shutdown.is_requested() {
                 return Ok(());
             } else {
-                // What could not be delivered may have gone to the dead letters.
+                // Undeliverable alerts may have become dead letters.
                 self.set_failing(false);
                 tokio::select! {
                     changed = self.latest_seq.changed() => {
@@ -290,14 +291,14 @@ impl<F: Feed> Worker<F> {
             };
             rest = &rest[done..];
             if done > 0 {
-                // Alerts between this one and the next that matches are filtered.
+                // Alerts between this one and the next matching one are filtered.
                 self.save_cursor(rest.first().map_or(last, |next| next.seq - 1)).await?;
             }
         }
         self.save_cursor(last).await
     }
 
-    /// Why an alert cannot be delivered whatever the receiver says.
+    /// Why an alert can never be delivered, regardless of the receiver.
     fn undeliverable_reason(&self, alert: &StoredAlert) -> Option<(DeadLetterReason, &'static str)> {
         if !is_json_line(&alert.json) {
             return Some((DeadLetterReason::Unencodable, "not one line of JSON"));
@@ -307,7 +308,7 @@ impl<F: Feed> Worker<F> {
         (age > max_age).then_some((DeadLetterReason::TooOld, "waited longer than max_age"))
     }
 
-    /// Makes one attempt, waits if it failed, and returns the number of alerts that were delivered or sent to the dead letters.
+    /// Makes one attempt, waits if it failed, and returns the number of alerts delivered or written to the dead letters.
     async fn deliver(&mut self, alerts: &[StoredAlert]) -> Result<usize, WorkerEnd> {
         self.reopen_if_asked();
         if self.shutdown.is_grace_expired() {
@@ -337,7 +338,7 @@ impl<F: Feed> Worker<F> {
             Remedy::Retry(after) => {
                 self.set_failing(true);
                 if done > 0 {
-                    // Before the wait: a kill during it must not repeat what was delivered.
+                    // Before the wait, so that a kill during it does not repeat delivered alerts.
                     self.save_cursor(alerts[done - 1].seq).await?;
                 }
                 self.wait_to_retry(&failure, after).await?;
@@ -358,7 +359,7 @@ impl<F: Feed> Worker<F> {
                 }
                 done += 1;
             }
-            // Any of them may be the one that is refused: the batch is halved until one is left.
+            // Any of them may be the rejected one: the batch is halved until one is left.
             Remedy::GiveUp(suspects) => self.batch_len = suspects / 2,
             Remedy::End => return Err(WorkerEnd::NoReceiver(failure.detail)),
         }
@@ -387,8 +388,8 @@ impl<F: Feed> Worker<F> {
         }
     }
 
-    /// Waits while a receiver refuses everything, so that a wrong token or URL does not empty the queue into the dead letters.
-    /// Returns true if it accepted the alert after all, and false if it accepts others.
+    /// Waits while a receiver rejects everything, so that a wrong token or URL does not move the whole queue to the dead letters. Returns
+    /// true if it accepted the alert after all, and false if it accepts others.
     async fn pause(&mut self, refused: &StoredAlert, failure: &Failure) -> Result<bool, WorkerEnd> {
         let detail = format!(
             "paused: the receiver refused {} alerts in a row: {}",
@@ -407,8 +408,8 @@ impl<F: Feed> Worker<F> {
             if self.attempt(std::slice::from_ref(refused)).await?.is_ok() {
                 break true;
             }
-            // A client that can make alerts which the receiver refuses must not stop the others: another alert shows whether it
-            // accepts any. It is delivered again in its turn.
+            // A client that can cause alerts which the receiver rejects must not block the others: another alert is sent to test whether
+            // the receiver accepts any. It is delivered again when its turn comes.
             let latest = *self.latest_seq.borrow();
             let newest = self.call_feed(move |feed| feed.after(latest.max(1) - 1, 1)).await?;
             let other = newest.into_iter().find(|other| {
@@ -445,7 +446,7 @@ impl<F: Feed> Worker<F> {
         }
     }
 
-    /// Waits until the next attempt is due. After a request to stop there is no next attempt.
+    /// Waits until the next attempt is due. After a request to stop, there is no next attempt.
     async fn wait_to_retry(
         &mut self,
         failure: &Failure,
@@ -461,7 +462,7 @@ impl<F: Feed> Worker<F> {
         tokio::pin!(sleep);
         let mut has_sender = true;
         loop {
-            // The backlog grows during an outage; the metric follows.
+            // The backlog grows during an outage, so the metric is updated.
             let latest = *self.latest_seq.borrow_and_update();
             self.set_backlog(latest);
             tokio::select! {
@@ -473,7 +474,7 @@ impl<F: Feed> Worker<F> {
         }
     }
 
-    /// Writes an undeliverable alert to the dead-letter file, if there is one; retries until that is done.
+    /// Writes an undeliverable alert to the dead-letter file, if there is one; retries until it succeeds.
     async fn send_to_dead_letter(
         &mut self,
         alert: &StoredAlert,

@@ -1,20 +1,20 @@
-//! When a sink stops: at once if it is idle, else at the end of a grace period.
+//! When a sink stops: immediately if it is idle, otherwise at the end of a grace period.
 
 use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-/// Grace period if the configured one is beyond the range of the clock.
+/// Grace period if the configured one exceeds the range of the clock.
 const FALLBACK_GRACE: Duration = Duration::from_secs(86_400);
 
-/// The request to stop, and the time that is left after it.
+/// The request to stop, and the time left after it.
 #[derive(Debug)]
 pub(super) struct Shutdown {
-    /// True requests the stop; so does a sender that was dropped.
+    /// True requests the stop; so does a dropped sender.
     signal: watch::Receiver<bool>,
     grace: Duration,
-    /// End of the grace period, once the request was noticed.
+    /// End of the grace period, set once the request was noticed.
     deadline: Option<Instant>,
 }
 

@@ -56,10 +56,10 @@ pub fn config(settings: &Kafka, timeout: Duration) -> ClientConfig {
 /// Default of `message.max.bytes`.
 const MAX_MESSAGE_BYTES: usize = 1_000_000;
 
-/// What a record has besides its payload, its key and the name of the rule, in bytes; more than librdkafka counts.
+/// Upper bound, in bytes, of a record's overhead in addition to payload, key and rule name, as librdkafka counts it.
 const RECORD_OVERHEAD: usize = 1024;
 
-/// A record is not shortened below this length, in bytes, whatever the broker says.
+/// Minimum length to which a record is shortened, in bytes, whatever limit the broker states.
 const MIN_MESSAGE_BYTES: usize = 512;
 
 /// Maximum length of a record's payload.
@@ -68,7 +68,7 @@ pub fn max_payload(config: &ClientConfig, max_message: Option<usize>) -> usize {
     client.unwrap_or(MAX_MESSAGE_BYTES).min(max_message.unwrap_or(usize::MAX))
 }
 
-/// Renders the payload of a record, so that the record with its key and headers has at most `max_len` bytes.
+/// Renders the payload of a record, so that the record including key and headers has at most `max_len` bytes.
 pub fn payload<'a>(
     format: Format,
     alert: &'a StoredAlert,
@@ -135,7 +135,7 @@ impl KafkaSink {
             producer: None,
         };
         sink.producer().map_err(|error| SettingsError::Kafka(client::property_error(&error)))?;
-        // A producer connects at once.
+        // A producer connects immediately.
         sink.producer = None;
         Ok(sink)
     }
@@ -153,7 +153,7 @@ impl KafkaSink {
         let mut max_len = max_payload(&self.config, self.shape.max_len);
         loop {
             match self.attempt(alerts, max_len).await {
-                // The topic's limit is below the client's: it would never accept this alert as it is.
+                // The topic's limit is below the client's, so it would never accept this alert unchanged.
                 Err(Failure { remedy: Remedy::GiveUp(1), reason: Reason::Rejected, .. })
                     if alerts.len() == 1 && max_len > 2 * MIN_MESSAGE_BYTES =>
                 {
@@ -191,7 +191,7 @@ impl KafkaSink {
                 }
             }
         }
-        // Wait for all of them, so that none is in flight while it is sent again.
+        // Wait for all of them, so that none is in flight when it is sent again.
         let (mut done, count) = (0, sent.len());
         let mut failed = None;
         for acknowledged in sent {
@@ -212,19 +212,19 @@ impl KafkaSink {
             self.producer = None;
         }
         if let Some(error) = failed {
-            // A broker refuses whole batches: smaller ones find the record that it means.
+            // A broker rejects whole batches: smaller ones isolate the rejected record.
             return Err(self.failure(&error, count - done).after(done));
         }
         *self.last.lock().unwrap_or_else(PoisonError::into_inner) = None;
         match refused {
             Some(KafkaError::MessageProduction(Code::QueueFull)) if done > 0 => Ok(done),
-            // Refused locally, so it is this record.
+            // Rejected locally, so it is this record.
             Some(error) => Err(self.failure(&error, 1).after(done)),
             None => Ok(done),
         }
     }
 
-    /// Classifies an error that any of `suspects` alerts may have caused.
+    /// Classifies an error that may have been caused by any of the `suspects`.
     fn failure(&self, error: &KafkaError, suspects: usize) -> Failure {
         let code = error.rdkafka_error_code();
         let last = self.last.lock().unwrap_or_else(PoisonError::into_inner).clone();
@@ -251,7 +251,7 @@ impl KafkaSink {
                 ),
             },
             (Some(Code::QueueFull), _) => Failure::transient(Reason::Throttled, error),
-            // The error reported before the time-out is more specific.
+            // The error reported before the timeout is more specific.
             (Some(Code::MessageTimedOut | Code::TimedOutQueue), Some((kind, detail))) => {
                 passing(kind, reason_for(kind), &detail)
             }

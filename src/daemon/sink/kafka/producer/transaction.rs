@@ -52,11 +52,11 @@ pub struct TransactionalProducer {
     last: LastError,
     producer: Option<FutureProducer<Context>>,
     log_limits: LogLimits<kafka::KafkaErrorKind>,
-    /// Records that the broker refuses for their size: ids of alerts and hashes of matches.
+    /// Records that the broker rejects for their size: ids of alerts and hashes of matches.
     refused: HashSet<AlertId>,
     /// The exchange topic.
     exchange: Option<String>,
-    /// Wait for each record by itself, to find the one that is refused.
+    /// Whether to wait for each record separately, to find the rejected one.
     one_by_one: bool,
 }
 
@@ -130,8 +130,7 @@ impl TransactionalProducer {
     ) -> TxnOutcome {
         let alerts: Vec<StoredAlert> =
             alerts.iter().map(stored).filter(|alert| self.filter.matches(alert)).collect();
-        // `group` was read before `is_current`: if partitions are revoked later, the coordinator refuses this older group
-        // metadata.
+        // `group` was read before `is_current`: if partitions are revoked later, the coordinator rejects this older group metadata.
         let Some(group) = group.filter(|_| is_current) else { return TxnOutcome::Aborted };
         match self.attempt(&alerts, matches, offsets, commit_metadata, group) {
             Ok(delivered) => {
@@ -143,7 +142,7 @@ impl TransactionalProducer {
             }
             Err(error) => {
                 self.report(&error);
-                // A new producer aborts the open transaction; the group's offsets tell whether it had been committed.
+                // A new producer aborts the open transaction; the group's offsets show whether it had been committed.
                 self.producer = None;
                 self.outcome_of(offsets, commit_metadata)
             }
@@ -186,7 +185,7 @@ impl TransactionalProducer {
                     Err((KafkaError::MessageProduction(Code::QueueFull), _)) => {
                         std::thread::sleep(Duration::from_millis(5));
                     }
-                    // Refused locally, which does not abort the transaction.
+                    // Rejected locally, which does not abort the transaction.
                     Err((KafkaError::MessageProduction(Code::MessageSizeTooLarge), _)) => {
                         self.send_to_dead_letter(alert);
                         break;
@@ -226,8 +225,8 @@ impl TransactionalProducer {
         Ok(delivered)
     }
 
-    /// Remembers a pending acknowledgement. In one-by-one mode it is awaited at once: after a refused record the transaction
-    /// accepts no more, and the refused record must be known.
+    /// Stores a pending acknowledgement. In one-by-one mode it is awaited immediately: after a rejected record, the transaction accepts no
+    /// more, and the rejected record must be known.
     fn track(
         &mut self,
         producer: &FutureProducer<Context>,
@@ -258,7 +257,7 @@ impl TransactionalProducer {
         }
     }
 
-    /// Whether a transaction was committed, by the group's offsets.
+    /// Determines from the group's offsets whether a transaction was committed.
     pub fn outcome_of(&mut self, offsets: &[PartitionOffset], commit_metadata: &str) -> TxnOutcome {
         while !self.should_stop.load(Ordering::Acquire) {
             let committed = self.producer().and_then(|_| self.committed_offsets(offsets));
