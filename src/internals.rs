@@ -1,5 +1,5 @@
-//! What the integration tests, benchmarks and fuzz targets use of single parts (the store, a sink, the rule parser), without the rest. The
-//! modules themselves are private, so that the compiler finds what nothing uses.
+//! Re-exports for integration tests, benchmarks and fuzz targets, which use single components (the store, a sink, the rule parser). The
+//! modules themselves are private, so that the compiler finds unused items.
 
 #![allow(missing_docs)]
 

@@ -50,12 +50,12 @@
 //! `examples/embed.rs` evaluates a log from standard input with the shipped rules. Everything outside of this page is internal
 //! and changes without notice.
 
-// Parts of the library (reports, policies, saved state) are used by the commands and the daemon alone.
+// Some parts of the library (reports, policies, saved state) are only used by the commands and the daemon.
 #![cfg_attr(not(feature = "daemon"), allow(dead_code, unused_imports))]
 
 mod embed;
 
-// Private, so that the compiler finds what nothing uses. Items whose names say all have no documentation of their own.
+// Private, so that the compiler finds unused items. Items with self-explanatory names have no documentation.
 #[cfg(feature = "daemon")]
 mod cli;
 #[cfg(feature = "daemon")]

@@ -1,14 +1,14 @@
-//! The audit flags of kube-apiserver, as users have them.
+//! The audit flags of kube-apiserver, in the files that users have.
 //!
-//! Takes the text of a static pod manifest, a kubeadm configuration, a K3s or RKE2 configuration, or a command line; returns the audit flags
-//! with their values, and the apiserver's minor version if an image names it. What flags mean is up to `downtime`.
+//! Takes the text of a static pod manifest, a kubeadm configuration, a K3s or RKE2 configuration, or a command line; returns the audit
+//! flags with their values, and the apiserver's minor version if an image names it. Their meaning is up to `downtime`.
 
 use std::collections::BTreeMap;
 
 use crate::text::yaml::{self, Node, Value};
 
-/// Flags that start with `--audit-`, without that prefix, of kube-apiserver 1.20 to 1.36. `log` and `webhook` have those of batches and
-/// truncation, too.
+/// Flags that start with `--audit-`, without that prefix, of kube-apiserver 1.20 to 1.36. `log` and `webhook` also have flags for batches
+/// and truncation.
 const KNOWN: [&str; 10] = [
     "policy-file",
     "log-path",
@@ -46,7 +46,7 @@ pub struct ApiserverFlags {
 }
 
 impl ApiserverFlags {
-    /// Reads the flags. Returns `None` if the text holds no flag at all, so that a wrong file is not taken for defaults.
+    /// Reads the flags. Returns `None` if the text contains no flag at all, so that a wrong file is not mistaken for default settings.
     pub fn read(text: &str) -> Option<Self> {
         let mut flags = ApiserverFlags::default();
         let documents = yaml::parse(text).map(|documents| documents.roots).unwrap_or_default();
@@ -64,7 +64,7 @@ impl ApiserverFlags {
         self.values.get(name).map(String::as_str).filter(|value| !value.is_empty())
     }
 
-    /// Audit flags that no kube-apiserver has: it would not start.
+    /// Audit flags that no kube-apiserver has; it would not start.
     pub fn unknown(&self) -> impl Iterator<Item = &str> {
         let is_known = |name: &str| {
             let Some(name) = name.strip_prefix("audit-") else { return true };
@@ -90,7 +90,7 @@ impl ApiserverFlags {
                 continue;
             }
             self.minor = container.get("image").and_then(|image| minor(image.text()?)).or(self.minor);
-            // A shell's command is one argument.
+            // A shell's command line is a single argument.
             found |= self.add_words(words.iter().flat_map(|word| {
                 if word.starts_with("--") { vec![*word] } else { word.split_whitespace().collect() }
             }));
@@ -140,7 +140,7 @@ impl ApiserverFlags {
     }
 
     fn add(&mut self, name: &str, value: &str) -> bool {
-        // The apiserver takes underscores for hyphens.
+        // The apiserver accepts underscores in place of hyphens.
         let name = name.trim().trim_start_matches('-').replace('_', "-");
         if name.starts_with("audit-") {
             self.values.insert(name.clone(), value.trim().to_owned());

@@ -16,7 +16,7 @@ use crate::detection::rules::ast::RuleSet;
 use crate::detection::rules::{self, Matching, Severity, SourceFile};
 use crate::detection::state::kind;
 
-/// Logs of at least this length, in nanoseconds, can show a read recurring on several days.
+/// Minimum time range of a log, in nanoseconds, to show a read recurring on several days.
 const THREE_DAYS: i64 = 3 * 86_400_000_000_000;
 
 /// Propose exceptions for recurring reads in past logs
@@ -120,7 +120,7 @@ struct Collected {
     is_complete: bool,
 }
 
-/// Loads the proposed exceptions after the rules: a file that does not load must not be written. Names in it come from events.
+/// Loads the proposed exceptions after the rules. A file that does not load must not be written, and names in it come from events.
 fn check(mut files: Vec<SourceFile>, text: &str) -> anyhow::Result<()> {
     files.push(SourceFile { name: "baseline".into(), text: text.to_owned() });
     let loaded = rules::load(&files, &rules::Options::default());

@@ -142,7 +142,7 @@ impl Check {
     }
 }
 
-/// Reads the flags of an apiserver. The size is limited, since a manifest is written by hand; a larger file is something else.
+/// Reads the flags of an apiserver. The size is limited because manifests are written by hand; a larger file must be something else.
 fn read_flags(path: &std::path::Path) -> anyhow::Result<ApiserverFlags> {
     const MAX_FILE_SIZE: u64 = 1 << 20;
     let name = path.display();

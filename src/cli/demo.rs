@@ -1,4 +1,4 @@
-//! `pullwatch demo`: the commands of the first five minutes, on a log inside the binary.
+//! `pullwatch demo`: runs the main commands on a log embedded in the binary.
 
 use std::fs;
 use std::io::{self, Write as _};
@@ -13,7 +13,7 @@ use flate2::read::MultiGzDecoder;
 
 use super::{Cli, dispatch};
 
-/// An audit log of a real apiserver in which registry credentials are stolen among the usual requests.
+/// An audit log of a real apiserver in which registry credentials are stolen amid ordinary requests.
 const LOG: &[u8] = include_bytes!("../../samples/audit/kubernetes-1.36.log.gz");
 
 /// Show what pullwatch does, on an embedded audit log
@@ -95,13 +95,13 @@ fn command(arguments: &[&str]) -> anyhow::Result<()> {
     dispatch(cli.command).map(drop)
 }
 
-/// A directory of this process that only its user can enter, removed at the end.
+/// A directory for this process that only its user can enter, and that is removed at the end.
 struct TemporaryDir(PathBuf);
 
 impl TemporaryDir {
     fn create() -> anyhow::Result<Self> {
         let path = std::env::temp_dir().join(format!("pullwatch-demo-{:016x}", rand::random::<u64>()));
-        // Fails if the name exists, so that nobody can prepare it.
+        // Fails if the name exists, so that no other user can prepare the directory.
         fs::DirBuilder::new()
             .mode(0o700)
             .create(&path)

@@ -1,8 +1,8 @@
 //! How long pullwatch may be down before events are lost, from the apiserver's flags.
 //!
-//! Takes a configuration and the flags; returns findings, and what people read about each source. Defaults and the behavior behind the bounds are
-//! those of k8s.io/apiserver 1.20 to 1.36 (`pkg/server/options/audit.go`, `plugin/pkg/audit`, `pkg/util/webhook`) and of the library that
-//! rotates its log, lumberjack 2.
+//! Takes a configuration and the flags; returns findings, and a description of each source for people. Defaults and the behavior behind the
+//! bounds are those of k8s.io/apiserver 1.20 to 1.36 (`pkg/server/options/audit.go`, `plugin/pkg/audit`, `pkg/util/webhook`) and of the
+//! library that rotates its log, lumberjack 2.
 
 // Sizes, times and rates are shown with two units or one digit.
 #![allow(clippy::cast_precision_loss, clippy::cast_possible_truncation)]
@@ -28,15 +28,15 @@ const DAY: u64 = 86_400;
 /// Size of a log file in MiB, if `--audit-log-maxsize` is unset.
 const DEFAULT_MAX_SIZE: u64 = 100;
 
-/// From this minor version on, unset flags of rotation have the defaults below, and a size of 0 turns rotation off. Before, nothing is deleted
-/// unless a flag says so, and a size of 0 is the default size.
+/// From this minor version on, unset rotation flags have the defaults below, and a size of 0 turns rotation off. In earlier versions,
+/// nothing is deleted unless a flag is set, and a size of 0 means the default size.
 const DEFAULTS_SINCE: u32 = 36;
 const DEFAULT_MAX_BACKUP: u64 = 100;
 const DEFAULT_MAX_AGE: u64 = 366;
 
 const DEFAULT_INITIAL_BACKOFF: Duration = Duration::from_secs(10);
 
-/// The webhook is tried 5 times. The 4 waits between them grow by this factor, and each is longer by a random part of up to the jitter.
+/// The webhook is tried 5 times. The 4 waits in between grow by this factor, and each is extended by a random part of up to the jitter.
 const TRIES: i32 = 5;
 const FACTOR: f64 = 1.5;
 const JITTER: f64 = 0.2;
@@ -48,10 +48,10 @@ const DEFAULT_BUFFER_SIZE: u64 = 10_000;
 const DEFAULT_BATCH_SIZE: u64 = 400;
 const DEFAULT_BATCHES_PER_SECOND: f64 = 10.0;
 
-/// Bytes at the start and at the end of a log file in which its first and last event are searched.
+/// Number of bytes at the start and at the end of a log file that are searched for its first and last event.
 const EDGE_BYTES: u64 = 4 << 20;
 
-/// What the flags mean for the sources.
+/// The consequences of the flags for the sources.
 #[derive(Debug, Default)]
 pub struct Downtime {
     pub findings: Vec<Finding>,
@@ -93,7 +93,7 @@ impl Downtime {
         self.lines.push(format!("source {source}: {}", line.as_ref()));
     }
 
-    /// The value of a flag that is a number, at least 0.
+    /// The value of a numeric flag, which is at least 0.
     fn number<T: FromStr>(&mut self, flags: &ApiserverFlags, name: &str) -> Option<T> {
         let text = flags.get(name)?;
         let number = text.parse();
@@ -130,7 +130,7 @@ impl Downtime {
             ));
         }
         let has_defaults = flags.minor.is_none_or(|minor| minor >= DEFAULTS_SINCE);
-        // An unknown version is assumed to have default limits, which gives the shorter time.
+        // For an unknown version, default limits are assumed, which results in the shorter time.
         let mut limit = |name, default| match self.number(flags, name) {
             None if has_defaults => default,
             value => value.unwrap_or(0),
@@ -259,12 +259,12 @@ fn retry_window(first: Duration) -> (f64, f64) {
 #[derive(Debug, PartialEq)]
 struct Rate {
     average: f64,
-    /// Rate of the file that was filled in the shortest time, since a burst determines how long the daemon may be down.
+    /// The rate of the file that was filled in the shortest time, since a burst determines how long the daemon may be down.
     fastest: f64,
 }
 
 impl Rate {
-    /// Reads the rate from the times of the first and the last event of each file that is there. Compressed files are left out.
+    /// Derives the rate from the times of the first and the last event of each existing file. Compressed files are ignored.
     fn of(paths: &[String], log: &Path) -> Option<Self> {
         let live = paths.iter().map(Path::new).find(|path| path.is_file()).unwrap_or(log);
         let entries = std::fs::read_dir(live.parent()?).ok()?;
@@ -306,7 +306,7 @@ impl FileSpan {
     }
 }
 
-/// Seconds between two times, if there is at least one: a shorter time says nothing about a rate.
+/// Seconds between two times, if at least one: a shorter time is meaningless for a rate.
 fn seconds(first: i64, last: i64) -> Option<f64> {
     let seconds = last.saturating_sub(first) as f64 / 1e9;
     (seconds >= 1.0).then_some(seconds)
@@ -320,7 +320,7 @@ fn per_second(rate: f64) -> String {
     }
 }
 
-/// A time with its two largest units: more would pretend precision.
+/// A time with its two largest units: more would suggest a precision that does not exist.
 fn span(seconds: f64) -> String {
     let step = match seconds {
         seconds if seconds >= 86_400.0 => 3600.0,
@@ -331,7 +331,7 @@ fn span(seconds: f64) -> String {
     timespan::format((whole * 1e9) as i64)
 }
 
-/// Parses a duration of Go: `1m30s`, `500ms`, `1.5h`.
+/// Parses a Go duration: `1m30s`, `500ms`, `1.5h`.
 fn go_duration(text: &str) -> Option<Duration> {
     const UNITS: [(&str, f64); 8] = [
         ("ns", 1e-9),

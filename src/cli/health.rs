@@ -1,4 +1,4 @@
-//! `pullwatch health`: asks a running daemon for its health. For containers and service managers without a shell or curl.
+//! `pullwatch health`: queries the health of a running daemon. For containers and service managers without a shell or curl.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
@@ -119,7 +119,7 @@ impl Health {
     }
 }
 
-/// The URL at which a server with these settings is reached from its own host.
+/// The URL at which a server with these settings can be reached from its own host.
 fn url_of(server: &Server) -> anyhow::Result<Url> {
     let mut address: SocketAddr = server.listen;
     if address.ip().is_unspecified() {

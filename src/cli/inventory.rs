@@ -115,7 +115,7 @@ pub struct Export {
     from: From,
 }
 
-/// Which inventory to show.
+/// Selects the inventory to show.
 #[derive(Debug, Args)]
 struct From {
     /// Inventory file to read instead of the imported inventory; repeatable
@@ -287,7 +287,7 @@ impl List {
     }
 }
 
-/// The age of an entry, as kubectl shows ages.
+/// The age of an entry, in the format of kubectl.
 fn age(now: i64, time: i64) -> String {
     let seconds = now.saturating_sub(time).max(0) / 1_000_000_000;
     match seconds {

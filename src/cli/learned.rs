@@ -1,4 +1,4 @@
-//! What `run` has learned, for commands that start from it.
+//! State learned by `run`, for commands that start from it.
 
 use std::path::Path;
 

@@ -1,8 +1,8 @@
 //! The command line: arguments in, text and an exit status out.
 //!
-//! One file per command. A command collects its input, calls the library and prints the result; it has no logic of its own. Text out
-//! of events is escaped ([`visible`]) before it reaches a terminal. Exit statuses are a contract: 0 success, 1 the condition that the
-//! command checks for is true (`--fail-on`, a failed check), 2 error.
+//! One file per command. A command collects its input, calls the library and prints the result; it contains no other logic. Text from
+//! events is escaped ([`visible`]) before it reaches a terminal. Exit statuses are a contract: 0 success, 1 the condition that the command
+//! checks for is true (`--fail-on`, a failed check), 2 error.
 
 mod alerts;
 mod apiserver_flags;
@@ -161,7 +161,7 @@ fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
     }
 }
 
-/// Whether the reader of our output closed the pipe, as `head` does: not an error.
+/// Whether the reader of our output closed the pipe, as `head` does, which is not an error.
 fn is_broken_pipe(error: &anyhow::Error) -> bool {
     error
         .chain()
@@ -183,8 +183,8 @@ fn start_log(verbose: u8, is_daemon: bool) {
         Ok(filter) => (filter.unwrap_or_else(|| EnvFilter::new(level)), None),
         Err(error) => (EnvFilter::new(level), Some(error)),
     };
-    // At this level the crate logs each notification of the file system: a log in a watched directory would cause one with each line.
-    // Who asks for `notify::inotify=trace` gets it.
+    // At this level, the crate logs each file system notification: a log in a watched directory would cause one per line. It can still be
+    // enabled with `notify::inotify=trace`.
     if filter.max_level_hint() == Some(LevelFilter::TRACE)
         && let Ok(directive) = "notify=info".parse()
     {

@@ -58,7 +58,7 @@ pub struct LogInput {
     #[command(flatten)]
     log: LogArgs,
 
-    /// What to start from; set by the commands that can.
+    /// The initial state; set by commands that support it.
     #[arg(skip)]
     pub learned: Option<PathBuf>,
 
@@ -67,7 +67,7 @@ pub struct LogInput {
     output: Option<PathBuf>,
 }
 
-/// What was read, apart from alerts.
+/// Information on the logs that were read, apart from alerts.
 #[derive(Debug, Default)]
 pub struct LogFacts {
     /// Names of the files, in reading order.
@@ -75,7 +75,7 @@ pub struct LogFacts {
     /// Uncompressed bytes.
     pub bytes: u64,
     pub counts: Stats,
-    /// Time range of the events, to within a buffer: only its first and its last event are read for it.
+    /// Time range of the events, with the precision of a buffer: only its first and last event are examined for it.
     pub times: Times,
     /// Inputs that could not be read completely, each with the reason.
     pub failures: Vec<String>,
@@ -91,7 +91,7 @@ impl LogFacts {
 }
 
 impl LogInput {
-    /// Whether a log is named.
+    /// Whether any log is named.
     pub fn has_paths(&self) -> bool {
         !self.paths.is_empty()
     }

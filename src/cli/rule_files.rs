@@ -11,10 +11,10 @@ use crate::shipped;
 /// Directory that is used if it exists and no rules are named.
 const DEFAULT: &str = "rules.d";
 
-/// Maximum size of a rule file, in bytes. Rules are written by hand; a larger file is something else.
+/// Maximum size of a rule file, in bytes. Rules are written by hand; a larger file must be something else.
 const MAX_FILE_SIZE: u64 = 16 * 1024 * 1024;
 
-/// Stands for the built-in rules among the paths of rule files.
+/// Represents the built-in rules among the paths of rule files.
 const BUILT_IN: &str = "builtin";
 
 /// Reads the named rule files, the built-in rules for `builtin`, and the `*.yaml` and `*.yml` files of named directories in name order. If none are named, reads those of
@@ -122,7 +122,7 @@ pub fn ensure_not_empty(loaded: &Loaded) -> anyhow::Result<()> {
 
 /// Prints to standard error, in color if it is a terminal.
 pub fn show(text: &str) {
-    // There is no other place to report a failure to.
+    // There is no other place to report a failure.
     let _ = write!(anstream::stderr(), "{text}");
 }
 

@@ -83,10 +83,10 @@ enum Lines {
 /// Environment variable with the listen address.
 const LISTEN_VARIABLE: &str = "PULLWATCH_LISTEN";
 
-/// Time that blocked threads have on shutdown: one may wait for standard input, or for a pipe that is not read.
+/// Time that blocked threads get on shutdown: one may wait for standard input, or for a pipe that is not read.
 const RUNTIME_SHUTDOWN_TIMEOUT: Duration = Duration::from_millis(200);
 
-/// The listen address in the environment. An empty text means none.
+/// The listen address in the environment. An empty value means none.
 pub(super) fn listen_of_environment() -> anyhow::Result<Option<SocketAddr>> {
     match std::env::var(LISTEN_VARIABLE) {
         Ok(text) if !text.is_empty() => match text.parse() {
@@ -109,7 +109,7 @@ impl Run {
             .enable_all()
             .build()
             .context("cannot start the runtime")?;
-        // Before the store is checked, which may take long: a signal in the meantime is a graceful shutdown too.
+        // Before the store is checked, which may take long, so that a signal in the meantime is a graceful shutdown too.
         let signals = runtime.block_on(async { Signals::listen() })?;
         raise_file_limit();
         let config = self.config()?;
@@ -157,7 +157,7 @@ impl Run {
         Ok(ExitCode::SUCCESS)
     }
 
-    /// The listen address of the command line, or else of the environment.
+    /// The listen address from the command line, or else from the environment.
     fn listen(&self) -> anyhow::Result<Option<SocketAddr>> {
         if self.listen.is_some() { Ok(self.listen) } else { listen_of_environment() }
     }
@@ -192,7 +192,7 @@ impl Run {
             config.inventory.clone_from(&self.inventory);
         }
         if let (Some(listen), Some(server)) = (self.listen()?, &mut config.server) {
-            // The container image sets the variable, so it is not necessarily intended that remote clients can connect.
+            // The container image sets the variable, so remote access is not necessarily intended.
             if self.listen.is_none()
                 && !listen.ip().to_canonical().is_loopback()
                 && server.token_file.is_none()

@@ -4,7 +4,7 @@ use std::io::Write as _;
 
 use comfy_table::{ContentArrangement, Table, presets};
 
-/// Creates a table without rules between cells, with these column headings.
+/// Creates a table without lines between cells, with these column headings.
 pub fn table(head: &[&str]) -> Table {
     let mut table = Table::new();
     table.load_style(presets::NOTHING).set_header(head.iter().copied());

@@ -1,8 +1,7 @@
-//! Reads the YAML documents of a file to values, and collects what is wrong with it.
+//! Reads the YAML documents of a file to values, and collects errors.
 //!
-//! Takes the text of a configuration file or an audit policy; returns its nodes, and diagnostics with positions. What keys mean is
-//! up to the caller. Rule files use its spans alone, since
-//! the reference accepts in them what is an error elsewhere.
+//! Takes the text of a configuration file or an audit policy; returns its nodes, and diagnostics with positions. The meaning of keys is up
+//! to the caller. Rule files only use its spans, because the reference engine accepts input in them that is an error elsewhere.
 
 use super::diagnostics::{Diagnostic, Severity, Span};
 use super::suggest::did_you_mean;
@@ -16,7 +15,7 @@ pub(crate) struct DocumentReader<'f> {
     diagnostics: Vec<Diagnostic>,
 }
 
-/// The span of a node. Of a block of several lines it is the first, so that a message does not underline a whole file.
+/// The span of a node. For a multi-line block it is the first line, so that a message does not underline a whole file.
 pub(crate) fn first_line(file: usize, text: &str, node: &Node) -> Span {
     let length = text.get(node.range.clone()).and_then(|text| text.find('\n'));
     let end = length.map_or(node.range.end, |length| node.range.start + length);
@@ -28,7 +27,7 @@ impl<'f> DocumentReader<'f> {
         DocumentReader { file, text, diagnostics: Vec::new() }
     }
 
-    /// Parses the file. Repeated keys are errors: which of the values was meant is unknown.
+    /// Parses the file. Repeated keys are errors, because it is unknown which value was intended.
     pub fn documents(&mut self) -> Option<Documents> {
         let documents = match yaml::parse(self.text) {
             Ok(documents) => documents,
@@ -50,12 +49,12 @@ impl<'f> DocumentReader<'f> {
         first_line(self.file, self.text, node)
     }
 
-    /// The span of the whole file, for what is missing in it.
+    /// The span of the whole file, for messages about missing keys.
     pub fn start(&self) -> Span {
         Span { file: self.file, range: 0..0 }
     }
 
-    /// The number of the line, from 1, of a byte.
+    /// The line number of a byte, from 1.
     pub fn line(&self, at: usize) -> usize {
         let before = self.text.as_bytes().get(..at).unwrap_or_default();
         memchr::memchr_iter(b'\n', before).count() + 1
@@ -124,7 +123,7 @@ impl<'f> DocumentReader<'f> {
     }
 }
 
-/// A value has another form than its key requires. It was reported.
+/// A value has another form than its key requires. The error was reported.
 #[derive(Debug)]
 pub(crate) struct InvalidValue;
 

@@ -1,17 +1,17 @@
 //! Escapes untrusted text for output.
 //!
-//! Takes bytes of events and names from files; returns the inside of JSON strings, or text for a terminal. What is returned never
-//! contains a control character or one that changes the direction of text.
+//! Takes bytes of events and names from files; returns the content of JSON strings, or text for a terminal. The result never contains a
+//! control character or one that changes the direction of text.
 
 use wide::u8x16;
 
-/// The most that is shown of one value, in bytes. An event may hold all secrets of a cluster; an alert is one line.
+/// Maximum length of a value that is shown, in bytes. An event may contain all secrets of a cluster; an alert is one line.
 pub const MAX_SHOWN_LEN: usize = 64 * 1024;
 
-/// Appends `text` as the inside of a JSON string.
+/// Appends `text` as the content of a JSON string.
 ///
-/// Invalid UTF-8 becomes U+FFFD. Control characters (C0, DEL, C1), line and paragraph separators, and characters that change the
-/// direction of text are escaped, so that the JSON can be printed on a terminal and stays on one line.
+/// Invalid UTF-8 becomes U+FFFD. Control characters (C0, DEL, C1), line and paragraph separators, and characters that change the direction
+/// of text are escaped, so that the JSON can be printed on a terminal and stays on one line.
 pub fn escape_json(text: &[u8], out: &mut Vec<u8>) {
     let mut rest = text;
     loop {

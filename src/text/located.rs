@@ -57,7 +57,7 @@ impl Located {
             piece.origins.get(at).or(piece.origins.last()).copied().unwrap_or(piece.range.start)
         };
         let start = place(range.start);
-        // The end is the position of the last byte plus one: the next byte may be on another line.
+        // The end is the position of the last byte plus one, because the next byte may be on another line.
         let end = if range.end > range.start { place(range.end - 1) + 1 } else { start };
         Span { file: piece.file, range: start..end.max(start) }
     }

@@ -1,8 +1,8 @@
 //! Text that people write and read.
 //!
-//! Takes text of rule files, audit policies and configuration files, and of events; returns YAML nodes with positions, diagnostics,
-//! parsed durations, sizes and name patterns, and text that is safe to print. It is the lowest layer: rules, policies, configuration and
-//! outputs use it, and nothing of theirs may enter it.
+//! Takes text of rule files, audit policies and configuration files, and of events; returns YAML nodes with positions, diagnostics, parsed
+//! durations, sizes and name patterns, and text that is safe to print. It is the lowest layer: rules, policies, configuration and outputs
+//! use it, and it must not depend on them.
 
 pub mod diagnostics;
 pub(crate) mod document;

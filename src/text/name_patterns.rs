@@ -1,7 +1,7 @@
-//! Glob patterns for names: of secrets that usually hold registry credentials, of rules that a sink delivers.
+//! Glob patterns for names, such as those of secrets that usually contain registry credentials, and of rules that a sink delivers.
 //!
-//! Takes patterns as users write them (`*`, `?`, `[a-z]`, `{a,b}`, any case) and returns whether a name matches one of
-//! them. Matching takes linear time whatever the pattern and the name are.
+//! Takes patterns as users write them (`*`, `?`, `[a-z]`, `{a,b}`, any case) and returns whether a name matches one of them. Matching takes
+//! linear time whatever the pattern and the name are.
 
 use globset::{Glob, GlobBuilder, GlobSet, GlobSetBuilder};
 

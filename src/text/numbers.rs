@@ -1,4 +1,4 @@
-//! Numbers as people read them.
+//! Formats numbers for people.
 
 /// `1,234,567`
 pub fn grouped(number: u64) -> String {

@@ -1,4 +1,4 @@
-//! Sizes in bytes, as people write them.
+//! Parses sizes in bytes as people write them.
 
 /// Parses a size in bytes: `64M`, `1 GiB`, `1000`.
 pub(crate) fn parse(text: &str) -> Option<u64> {

@@ -2,10 +2,10 @@
 //!
 //! Takes a word and the known ones; returns the most similar, if one is similar enough.
 
-/// Longer words get no suggestion, in bytes: the distance takes time that grows with the product of both lengths.
+/// Longer words get no suggestion, in bytes: the time needed for the distance grows with the product of both lengths.
 const MAX_WORD_LEN: usize = 128;
 
-/// The lowest similarity of a suggestion, from 0 to 1.
+/// Minimum similarity of a suggestion, from 0 to 1.
 const MIN_SIMILARITY: f64 = 0.6;
 
 /// The candidate most similar to a word, by Damerau-Levenshtein distance; `None` if the similarity is below [`MIN_SIMILARITY`].

@@ -25,7 +25,7 @@ pub fn parse(text: &str) -> Result<i64, &'static str> {
         let digits = rest.find(|letter: char| !letter.is_ascii_digit()).ok_or(EXPECTED)?;
         let number = &rest[..digits];
         let letter = rest[digits..].chars().next().ok_or(EXPECTED)?;
-        // Each unit once, and none after a shorter one: `30m1h` is a mistake.
+        // Each unit at most once, and none after a shorter one: `30m1h` is a mistake.
         let at = units.iter().position(|(unit, _)| *unit == letter).ok_or(EXPECTED)?;
         if number.is_empty() {
             return Err(EXPECTED);

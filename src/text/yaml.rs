@@ -1,8 +1,8 @@
 //! YAML with positions.
 //!
-//! Takes the text of a file; returns a tree of nodes with their byte ranges. Supports what rule, policy and configuration files need:
-//! several documents, anchors and aliases, merge keys. Of repeated keys the first counts. Aliased nodes are shared, not copied,
-//! so that a small file cannot expand in memory.
+//! Takes the text of a file; returns a tree of nodes with their byte ranges. Supports the features that rule, policy and configuration
+//! files need: several documents, anchors and aliases, merge keys. If a key is repeated, the first value counts. Aliased nodes are shared,
+//! not copied, so that a small file cannot expand in memory.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -11,10 +11,10 @@ use std::sync::Arc;
 
 use libyaml_safer::{Encoding, EventData, Parser, ScalarStyle};
 
-/// The deepest nesting of a file. It bounds the recursion of all that walks the tree.
+/// Maximum nesting of a file, which bounds the recursion of all functions that walk the tree.
 const MAX_DEPTH: usize = 64;
 
-/// The most keys in one mapping. Each is compared with all others to find repeated keys.
+/// Maximum number of keys in one mapping. Each is compared with all others to find repeated keys.
 const MAX_ENTRIES: usize = 1000;
 
 /// A node of the tree.
@@ -104,7 +104,7 @@ impl Node {
         self.mapping()?.iter().find(|entry| entry.key == key).map(|entry| &entry.value)
     }
 
-    /// The node as JSON: plain scalars that look like numbers, booleans or null are such.
+    /// Converts the node to JSON: plain scalars that look like numbers, booleans or null become such values.
     pub fn to_json(&self) -> serde_json::Value {
         match &self.value {
             Value::Scalar(scalar) if scalar.style == ScalarStyle::Plain => match scalar.text.as_str() {
@@ -135,7 +135,7 @@ impl Node {
 /// # Errors
 /// If it is not YAML, or exceeds a limit.
 pub fn parse(text: &str) -> Result<Documents, Error> {
-    // The parser is known to panic on a tag that a comma follows, and on other malformed text.
+    // The parser is known to panic on a tag followed by a comma, and on other malformed text.
     std::panic::catch_unwind(|| parse_events(text)).unwrap_or_else(|_| {
         let message = "malformed YAML that the parser cannot locate, such as a tag directly before a comma";
         Err(Error { message: message.to_owned(), range: 0..0 })
@@ -144,7 +144,7 @@ pub fn parse(text: &str) -> Result<Documents, Error> {
 
 fn parse_events(text: &str) -> Result<Documents, Error> {
     let content = text.strip_prefix('\u{feff}').unwrap_or(text);
-    // The parser panics where a block scalar ends without a line break.
+    // The parser panics if a block scalar ends without a line break.
     let has_last_break = content.ends_with(['\n', '\r', '\u{85}', '\u{2028}', '\u{2029}']);
     let terminated = if has_last_break { Cow::from(content) } else { Cow::from(format!("{content}\n")) };
     let skipped = text.len() - content.len();
@@ -166,7 +166,7 @@ fn parse_events(text: &str) -> Result<Documents, Error> {
                 builder.event(data, range)?;
             }
             Err(error) => {
-                // An error of the reader has no mark: a character that YAML does not allow.
+                // An error of the parser's reader has no mark; its cause is a character that YAML does not allow.
                 let at =
                     error.problem_mark().map_or_else(|| forbidden_character(text), |mark| byte(mark.index));
                 let message = match error.context() {
@@ -180,7 +180,7 @@ fn parse_events(text: &str) -> Result<Documents, Error> {
     Ok(builder.documents)
 }
 
-/// Removes the line break that was added behind the last line of a file from the block scalar that ends there.
+/// Removes the line break that was added after the last line of a file from the block scalar at its end.
 fn remove_added_break(event: &mut EventData) {
     if let EventData::Scalar { value, style: ScalarStyle::Literal | ScalarStyle::Folded, .. } = event
         && value.ends_with('\n')
@@ -333,7 +333,7 @@ fn merge(entries: &mut Vec<Entry>, node: &Arc<Node>, range: Range<usize>) -> Res
     Ok(())
 }
 
-/// Maps each byte of a scalar's text to its position in the file, by walking both side by side past folding, indentation and
+/// Maps each byte of a scalar's text to its position in the file, by walking both in parallel and skipping folding, indentation and
 /// escapes.
 fn origins(scalar: &Scalar, file: &str, range: &Range<usize>) -> Vec<usize> {
     let source = file.as_bytes();

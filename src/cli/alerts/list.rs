@@ -161,7 +161,7 @@ impl List {
         Ok(seen)
     }
 
-    /// Explains an empty list, and says how many alerts the limit cut off.
+    /// Explains an empty list, or reports how many alerts the limit cut off.
     fn print_hint(&self, reader: &StoreReader, filter: &Filter, shown: u64) -> anyhow::Result<()> {
         if shown == 0 {
             let has_filter = *filter != Filter::default();

@@ -66,7 +66,7 @@ const PAGE_LEN: u32 = 1000;
 /// Time for all deliveries.
 const GRACE: Duration = Duration::from_secs(3600);
 
-/// Alerts to deliver, and how far the sink got. Their `seq` is their position, from 1.
+/// Alerts to deliver, and the sink's progress. Their `seq` is their position, from 1.
 struct Queue {
     alerts: Arc<Mutex<VecDeque<StoredAlert>>>,
     delivered: Arc<AtomicI64>,
@@ -131,7 +131,7 @@ impl Resend {
             bail!("no sink `{}` in {}: expected {}", self.sink, self.config.display(), names.join(", "))
         };
         let mut sink = sink.clone();
-        // The alerts are chosen, and may be old.
+        // The alerts were selected explicitly, and may be old.
         sink.include.clear();
         sink.exclude.clear();
         sink.min_priority = crate::detection::alert::Priority::Debug;
@@ -149,7 +149,7 @@ impl Resend {
         let alerts = file.alerts_of(&sink.name);
         let sent = deliver(sink, alerts);
         let delivered = sent.as_ref().map_or(0, |sent| sent.delivered);
-        // What is left goes back, also after an error.
+        // Undelivered lines are put back, even after an error.
         file.put_back(delivered).with_context(|| shown(&settings.path))?;
         let sent = sent?;
         report(sent.delivered, sent.total)
@@ -179,7 +179,7 @@ struct Sent {
     total: usize,
 }
 
-/// Delivers alerts with the worker of sinks, up to the first that cannot be delivered now.
+/// Delivers alerts with the sink worker, up to the first one that cannot be delivered at present.
 fn deliver(config: SinkConfig, alerts: Vec<StoredAlert>) -> anyhow::Result<Sent> {
     let total = alerts.len();
     let last = i64::try_from(total).unwrap_or(i64::MAX);
@@ -190,7 +190,7 @@ fn deliver(config: SinkConfig, alerts: Vec<StoredAlert>) -> anyhow::Result<Sent>
     let metrics = Metrics::new(&[])?;
     let sink = Sink::new(config, &SinkMetrics::new(&metrics)).with_context(|| format!("sink {name}"))?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    // A stop that was requested already: the sink delivers what there is, and ends at the first failure.
+    // The stop was already requested: the sink delivers the existing alerts, and ends at the first failure.
     let (_latest, latest) = watch::channel(last);
     let (_stop, stop) = watch::channel(true);
     runtime.block_on(sink.run(queue, latest, stop))?;

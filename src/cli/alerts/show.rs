@@ -53,7 +53,7 @@ impl Show {
     }
 }
 
-/// Members that the heading shows, or that repeat it: the rule's output contains its output fields.
+/// Members that the heading shows or that repeat it: the output of the rule contains its output fields.
 const HEADING: [&str; 17] = [
     "hostname",
     "output",
@@ -74,7 +74,7 @@ const HEADING: [&str; 17] = [
     "cluster",
 ];
 
-/// Members with a section of their own, most important first; all other members follow.
+/// Members with their own section, most important first; all other members follow.
 const SECTIONS: [(&str, &str); 3] =
     [("registry", "Credentials"), ("correlation", "Correlation"), ("event", "Event")];
 
@@ -133,7 +133,7 @@ fn page(listed: &Listed, object: &Map<String, Value>) -> String {
 
 /// Prints names and values in two columns.
 fn rows(rows: &[(String, String)], out: &mut String) {
-    // A very long name out of an event must not push the values of all others aside.
+    // A very long name from an event must not move the values of all other members aside.
     let width = rows.iter().map(|(name, _)| name.chars().count()).max().unwrap_or_default().min(28);
     let dim = Style::new().dimmed();
     for (name, value) in rows {

@@ -13,7 +13,7 @@ use super::{json, report};
 use crate::detection::policy::{Verdict, read, recommend};
 use crate::detection::rules::{self, Matching, Severity, SourceFile};
 
-/// Maximum size of a policy file, in bytes. Policies are written by hand; a larger file is something else.
+/// Maximum size of a policy file, in bytes. Policies are written by hand; a larger file must be something else.
 const MAX_FILE_SIZE: u64 = 1024 * 1024;
 
 /// Check which rules an audit policy makes blind

@@ -9,7 +9,7 @@ use crate::detection::rules::ast::RuleSet;
 pub struct Limits {
     /// Larger events are dropped.
     pub largest: u64,
-    /// Larger events lose their objects.
+    /// The objects of larger events are removed.
     pub truncated: u64,
 }
 

@@ -23,7 +23,7 @@ fn requests(requests: &[Request]) -> Value {
         .collect()
 }
 
-/// Returns the cause, the level or stage that is needed, and the level that the policy sets.
+/// Returns the cause, the required level or stage, and the level that the policy sets.
 fn cause(cause: Cause) -> Value {
     match cause {
         Cause::NotLogged(level) => json!({"cause": "not logged", "needs": level.name()}),

@@ -46,12 +46,12 @@ pub fn requests(requests: &[Request]) -> String {
     text
 }
 
-/// Names the policy rule that decides, as `line 7`.
+/// Refers to the policy rule that decides, as `line 7`.
 pub fn decider(line: Option<usize>) -> String {
     line.map_or_else(|| "no rule of the policy".to_owned(), |line| format!("line {line}"))
 }
 
-/// Describes requests that a rule does not see, and the remedy.
+/// Describes requests that a rule cannot see, and the remedy.
 pub fn gap(gap: &Gap) -> String {
     let mut what = requests(&gap.requests);
     if !gap.only.is_empty() {
@@ -110,7 +110,7 @@ fn capital(text: &str) -> String {
     letters.next().map_or_else(String::new, |first| first.to_ascii_uppercase().to_string() + letters.as_str())
 }
 
-/// Merges gaps that differ only in the users that they apply to.
+/// Merges gaps that only differ in the users that they apply to.
 fn merged(gaps: &[Gap]) -> Vec<Gap> {
     let mut merged: Vec<(Gap, usize)> = Vec::new();
     for gap in gaps {

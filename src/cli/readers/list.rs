@@ -39,7 +39,7 @@ enum Format {
     Json,
 }
 
-/// Values of an aspect shown in a table cell.
+/// Maximum number of values of an aspect shown in a table cell.
 const MAX_SHOWN: usize = 3;
 
 fn few(profile: &Profile, aspect: &str) -> String {
@@ -107,7 +107,7 @@ impl List {
     }
 }
 
-/// Who decided to trust or distrust.
+/// The person who decided to trust or distrust.
 fn decision(trusted: &TrustedReader) -> String {
     let verb = if trusted.is_distrusted { "no, by" } else { "yes, by" };
     format!("{verb} {}", visible(&trusted.by))

@@ -45,7 +45,7 @@ impl Readers {
     }
 }
 
-/// Profiles and decisions of a store.
+/// The profiles and decisions in a store.
 struct Stored {
     profiles: ReaderProfiles,
     trusted: BTreeMap<String, TrustedReader>,

@@ -143,8 +143,7 @@ fn push_row(out: &mut String, cells: impl Iterator<Item = String>) {
     out.push_str("\r\n");
 }
 
-/// Appends a quoted cell. Spreadsheets evaluate cells that start with certain characters, also after blanks: an apostrophe makes them
-/// text.
+/// Appends a quoted cell. Spreadsheets evaluate cells that start with certain characters, even after spaces: an apostrophe makes them text.
 fn push_cell(out: &mut String, cell: &str) {
     let text = visible(cell);
     out.push('"');

@@ -54,7 +54,7 @@ fn render_section(out: &mut String, section: &Section) {
     }
     element(out, "p", &section.intro);
     let is_rotation = section.entries.iter().any(|entry| entry.rotation.is_some());
-    // A list whose rows open; the steps of a rotation are shown at once.
+    // A list whose rows can be expanded; the steps of a rotation are always visible.
     out.push_str("<div class=\"list\">\n");
     for entry in &section.entries {
         out.push_str(if is_rotation {
@@ -136,7 +136,7 @@ fn element(out: &mut String, name: &str, text: &str) {
     let _ = writeln!(out, "</{name}>");
 }
 
-/// Appends a name, which may break after its separators before it breaks anywhere.
+/// Appends a name, with preferred line breaks after its separators.
 fn push_name(out: &mut String, name: &str) {
     for (at, part) in name.split_inclusive([':', '/']).enumerate() {
         if at > 0 {

@@ -180,7 +180,7 @@ fn add_times(value: &mut Value, times: Times) {
     value["last"] = when(times.last);
 }
 
-/// Returns a list; a last element of null means that it is incomplete.
+/// Returns a list; a null as the last element means that it is incomplete.
 fn samples(set: &BoundedSet) -> Value {
     let mut texts: Vec<Value> = set.texts.iter().map(|text| text.as_str().into()).collect();
     if set.has_more {

@@ -65,7 +65,7 @@ enum Format {
     Csv,
 }
 
-/// What a report was made from.
+/// The input of a report.
 enum ReportSource {
     Log(Box<LogFacts>),
     /// The alerts that `run` stored.

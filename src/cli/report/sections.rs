@@ -1,4 +1,4 @@
-//! The report as sections, entries and sentences, independent of the output format. Names are raw values out of events: each format must
+//! The report as sections, entries and sentences, independent of the output format. Names are raw values from events: each format must
 //! escape them.
 
 use std::fmt::Write as _;
@@ -38,7 +38,7 @@ pub struct Section {
     pub head: &'static [&'static str],
     pub name: &'static str,
     pub entries: Vec<ReportEntry>,
-    /// Whether a terminal shows the details: not if they repeat those of another section.
+    /// Whether a terminal shows the details, which is not the case if they repeat those of another section.
     pub has_details: bool,
 }
 
@@ -287,7 +287,7 @@ impl Page {
         }
     }
 
-    /// The rules that reported readers, once for all of them.
+    /// The rules that reported readers, listed once for all of them.
     fn rules(&self) -> Section {
         let readers = self.report.readers();
         let entry = |(rule, name): (usize, &String)| {

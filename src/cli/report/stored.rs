@@ -13,10 +13,10 @@ use crate::detection::rules::Matching;
 /// Number of alerts read at once.
 const PAGE_SIZE: u32 = 500;
 
-/// Reads the store of a directory; the daemon may run meanwhile.
+/// Reads the store of a directory, even while the daemon is running.
 pub fn read(dir: &Path, input: &LogInput) -> anyhow::Result<Page> {
     input.check_time_range()?;
-    // A rule says whether its alerts are about readers. One that is no longer there counts as if they were.
+    // A rule determines whether its alerts are about readers. A rule that no longer exists counts as one whose alerts are.
     let rules = rule_files::load_files(&input.rule_files()?, Matching::All)?.rules;
     let per_reader: HashMap<&str, bool> =
         rules.rules.iter().map(|rule| (&*rule.name, is_per_reader(rule))).collect();

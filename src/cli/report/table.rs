@@ -9,10 +9,10 @@ use crate::cli::scan::summary::grouped;
 use crate::cli::{table, visible};
 use crate::detection::history::REPLACE_SECRET;
 
-/// Width of the output if it is not a terminal, and of sentences on wider terminals.
+/// Width of the output if it is not a terminal, and maximum width of sentences on wider terminals.
 const DEFAULT_WIDTH: usize = 100;
 
-/// Names longer than this are cut in details, in characters; a client can send a long user agent.
+/// Maximum length of a name in details, in characters; a client can send a long user agent.
 const MAX_DETAIL_WIDTH: usize = 120;
 
 /// Number of names in a detail; the other formats show more.
@@ -80,7 +80,7 @@ fn render_section(out: &mut String, section: &Section, width: usize, is_terminal
         if !is_terminal || row_width + name.chars().count() <= width {
             push_line(out, &line(cells, &name));
         } else {
-            // A line of its own rather than a break within the name. Not in a file or a pipe, for grep.
+            // A separate line rather than a break within the name. Not in a file or a pipe, so that grep works.
             push_line(out, &line(cells, ""));
             push_line(out, &format!("    {name}"));
         }
@@ -139,8 +139,8 @@ fn words(line: &str) -> impl Iterator<Item = String> {
     visible(line).split(' ').map(str::to_owned).collect::<Vec<_>>().into_iter()
 }
 
-/// Appends pieces, separated by blanks, in lines of at most `width` characters; a longer piece has a line of its own. Lines after the
-/// first are indented further if the first is indented.
+/// Appends pieces, separated by spaces, in lines of at most `width` characters; a longer piece gets its own line. Lines after the first are
+/// indented further if the first is indented.
 fn wrap(out: &mut String, indent: &str, pieces: impl Iterator<Item = String>, width: usize) {
     let deeper = if indent.is_empty() { String::new() } else { format!("{indent}  ") };
     let mut line = String::from(indent);

@@ -13,7 +13,8 @@ use crate::detection::audit::json::{Raw, Type};
 /// Maximum file size in bytes, since the whole file is read into memory.
 const MAX_FILE_SIZE: u64 = 256 * 1024 * 1024;
 
-/// Reads a file of events, compressed or not. `-` reads standard input; a name that starts with `{` or `[` is taken as the JSON itself.
+/// Reads a file of events, compressed or not. `-` reads standard input; a name that starts with `{` or `[` is interpreted as the JSON
+/// itself.
 pub fn read(name: &str) -> anyhow::Result<Vec<u8>> {
     if name.trim_start().starts_with(['{', '[']) {
         return Ok(name.as_bytes().to_vec());

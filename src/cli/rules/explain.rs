@@ -56,7 +56,7 @@ pub struct Explain {
     rules: Vec<PathBuf>,
 }
 
-/// Values are cut to this many characters.
+/// Values are truncated to this number of characters.
 const MAX_VALUE_WIDTH: usize = 160;
 
 impl Explain {
@@ -134,7 +134,7 @@ impl Explain {
         }
     }
 
-    /// Prints a part and its children. Recursion is bounded: the loader limits the depth of conditions.
+    /// Prints a part and its children. The recursion is bounded, since the loader limits the depth of conditions.
     fn show(
         &self,
         part: &Explanation,

@@ -283,7 +283,7 @@ fn networks(test: &Node) -> anyhow::Result<Networks> {
     Ok(Networks::new(list("pods")?, list("nodes")?)?)
 }
 
-/// Adds the members that nearly every event has and few tests are about.
+/// Adds the members that nearly every event has and that few tests are about.
 fn fill_in(event: &mut Value, number: usize) -> Option<()> {
     let event = event.as_object_mut()?;
     let verb = event.get("verb").and_then(Value::as_str).unwrap_or("get").to_owned();
@@ -343,7 +343,7 @@ impl Expected {
     }
 }
 
-/// Compares values. A number in YAML also equals its text, which is how an alert may have it.
+/// Compares values. A number in YAML also equals its string form, which is how an alert may contain it.
 fn is_value(actual: &Value, expected: &Value) -> bool {
     let text = expected.to_string();
     actual == expected || actual.as_str() == Some(text.as_str())

@@ -116,7 +116,7 @@ pub struct Scan {
     quiet: bool,
 }
 
-/// What is known of the logs to read.
+/// Metadata of the logs to read.
 #[derive(Clone, Debug, Args)]
 pub struct LogArgs {
     /// Name of the cluster, for events whose wrapper does not name it
@@ -129,7 +129,7 @@ pub struct LogArgs {
 }
 
 impl LogArgs {
-    /// The same for the detector.
+    /// The same settings for the detector.
     pub fn context(&self) -> LogContext {
         LogContext { cluster: self.cluster.clone(), format: self.input_format }
     }
@@ -232,7 +232,7 @@ impl Scan {
         let report = worker::run(&self, &detector, &inputs)?;
         failures.extend(report.failures.iter().cloned());
         if report.pipe_closed {
-            // The reader has seen enough, as with `head`: print no summary either.
+            // The reader has seen enough, as with `head`, so do not print the summary either.
             return Ok(ExitCode::SUCCESS);
         }
         let result = summary::ScanResult {

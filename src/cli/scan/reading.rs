@@ -1,4 +1,4 @@
-//! Reading of inputs, one after the other or several at once: opens each, cuts it into chunks, and says how its reading ended.
+//! Reads inputs, one after the other or several at once: opens each, cuts it into chunks, and reports how reading ended.
 
 use std::io;
 use std::sync::Arc;
@@ -22,7 +22,7 @@ pub struct Reading {
     pub empty: Vec<String>,
 }
 
-/// Where a chunk comes from.
+/// The origin of a chunk.
 #[derive(Clone, Debug)]
 pub struct ChunkOrigin {
     /// Index of the input.
@@ -30,7 +30,7 @@ pub struct ChunkOrigin {
     /// Modification time of the input in nanoseconds since 1970; the current time for standard input.
     pub received: Option<i64>,
     pub kind: Chunk,
-    /// The columns of an input of comma-separated values with a header.
+    /// The column names of a comma-separated input with a header.
     pub columns: Option<Arc<Columns>>,
 }
 
@@ -70,7 +70,7 @@ pub fn read_all(
 }
 
 impl Reading {
-    /// Adds an input that was read, and reports what was wrong with it.
+    /// Adds an input that was read, and reports any error.
     pub fn add(&mut self, reader: &InputReader<'_>) {
         let name = reader.input.name();
         if let Some(error) = &reader.error {
@@ -103,7 +103,7 @@ pub struct InputReader<'i> {
     read: Arc<AtomicU64>,
     chunks: Option<Chunks<Box<dyn io::Read + Send>>>,
     has_ended: bool,
-    /// Why it could not be read to its end.
+    /// The reason why it could not be read completely.
     error: Option<io::Error>,
     /// Uncompressed bytes so far.
     bytes: u64,
@@ -131,7 +131,7 @@ impl<'i> InputReader<'i> {
         }
     }
 
-    /// Fills the buffer with the next chunk; `None` at the end, or where reading failed. The input is closed then.
+    /// Fills the buffer with the next chunk; `None` at the end, or if reading failed. The input is then closed.
     pub fn next(&mut self, buffer: &mut Buffer) -> Option<ChunkOrigin> {
         if self.has_ended {
             return None;

@@ -25,7 +25,7 @@ pub struct ScanResult<'a> {
 /// Number of users, targets and empty inputs shown.
 const TOP: usize = 5;
 
-/// Names are cut to this many characters.
+/// Names are truncated to this number of characters.
 const MAX_NAME_WIDTH: usize = 100;
 
 pub fn print(result: &ScanResult<'_>) {
@@ -128,7 +128,7 @@ fn short(name: &str) -> String {
     }
 }
 
-/// `1.2 MB`: decimal units.
+/// Formats a size as `1.2 MB`, in decimal units.
 pub fn bytes(number: f64) -> String {
     let mut number = number;
     for unit in ["B", "kB", "MB", "GB"] {

@@ -1,4 +1,4 @@
-//! Counts for the summary, in bounded memory: clients choose the names in events.
+//! Counts for the summary, in bounded memory because clients choose the names in events.
 
 use std::collections::HashMap;
 
@@ -12,14 +12,14 @@ use crate::detection::engine::alert::Alert;
 /// survives a flood of invented ones.
 const MAX_NAMES: usize = 10_000;
 
-/// Names are cut to this many bytes: a client may send a million.
+/// Names are truncated to this number of bytes: a client may send a million.
 const MAX_NAME_LEN: usize = 256;
 
 /// Number of alerts by name.
 #[derive(Debug, Default)]
 pub struct Names {
     counts: HashMap<String, u64, RandomState>,
-    /// Alerts of names that were merged. If above zero, the counts of all names are lower bounds.
+    /// Alerts of names that were merged. If greater than zero, the counts of all names are lower bounds.
     pub others: u64,
 }
 

@@ -1,13 +1,13 @@
 //! A scan on several threads.
 //!
-//! Each thread takes whatever step is due: print the next chunk in input order, else evaluate a chunk that was read, else read the
-//! next chunk of an input. So no thread idles while another has work queued, and the steps that cannot be shared
-//! (one input is read by one thread at a time, deferred events are evaluated in order) limit the speed only if they take longer than
-//! everything else. Inputs behind the current one are read ahead, so that several compressed files are decompressed at once.
+//! Each thread takes whatever step is due: print the next chunk in input order, else evaluate a chunk that was read, else read the next
+//! chunk of an input. So no thread is idle while another one has work queued, and the steps that cannot be shared (one input is read by one
+//! thread at a time, deferred events are evaluated in order) only limit the speed if they take longer than everything else. Inputs behind
+//! the current one are read ahead, so that several compressed files are decompressed at once.
 //!
-//! Memory is bounded: by the number of chunks that are read and not evaluated, by the size of what was evaluated and not printed, and
-//! for each input that is being read by one record of `--max-event-size`. The output is a function of the input: how inputs are cut
-//! into chunks does not depend on the threads, and chunks are printed in order.
+//! Memory is bounded by the number of chunks that are read but not evaluated, by the size of results that are not printed yet, and by one
+//! record of `--max-event-size` for each input that is being read. The output is a function of the input: how inputs are cut into chunks
+//! does not depend on the threads, and chunks are printed in order.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
@@ -28,13 +28,13 @@ use crate::detection::audit::event::Event;
 use crate::detection::audit::origin::{Records, Unwrapped, last_time};
 use crate::detection::detector::{DeferredEvent, Detector, LogContext, OrderedPass, Output, ParallelPass};
 
-/// Chunks that are being read, wait for evaluation or are being evaluated, per thread.
+/// Maximum number of chunks per thread that are being read, waiting for evaluation or being evaluated.
 const CHUNKS_PER_THREAD: usize = 3;
 
-/// What was evaluated and waits for its turn, in bytes: of the current input, and of the inputs behind it.
+/// Maximum size of results that are not printed yet, in bytes: of the current input, and of the inputs after it.
 const MAX_WAITING: usize = 32 << 20;
 
-/// Inputs that are being read at once. Each may hold a record of `--max-event-size`.
+/// Maximum number of inputs that are read at once. Each may hold a record of `--max-event-size`.
 const MAX_OPEN_INPUTS: usize = 4;
 
 /// Scans all inputs on several threads.
@@ -100,7 +100,7 @@ fn panicked() -> io::Error {
 /// Hands out steps to threads.
 struct Scheduler<'s, 'd, 'i> {
     steps: Mutex<Steps<'i>>,
-    /// Notified when a step may have become due, and when none are left.
+    /// Notified when a step may have become due, and when there are none left.
     changed: Condvar,
     /// Held by one thread at a time: see [`Steps::is_printing`].
     printer: Mutex<Printer<'s, 'd>>,
@@ -115,14 +115,14 @@ enum Step<'i> {
     Read(usize, Box<OpenInput<'i>>, Buffer),
 }
 
-/// What is next in the order of the input.
+/// The next position in the order of the input.
 enum Printable<'i> {
     Chunk(Box<EvaluatedChunk>),
     /// An input that was read to its end.
     End(Box<OpenInput<'i>>),
 }
 
-/// The place of a chunk: its input, and its number in it.
+/// The position of a chunk: its input, and its number in it.
 type Place = (usize, u64);
 
 struct ReadChunk {
@@ -137,11 +137,11 @@ struct EvaluatedChunk {
     /// Formatted alerts.
     alerts: Vec<u8>,
     deferred: Vec<DeferredRecord>,
-    /// The chunk without wrappers, if it has some and events of it are deferred.
+    /// The unwrapped chunk, if it has wrappers and contains deferred events.
     unwrapped: Option<Unwrapped>,
     /// Otherwise the text of deferred events.
     records: Vec<u8>,
-    /// Otherwise the chunk itself, if it holds a long record: its part of the input's budget is taken until it is printed.
+    /// Otherwise the chunk itself, if it contains a long record: its share of the input's budget is only released when it was printed.
     long: Option<Buffer>,
     /// The time of the last event.
     last_time: Option<i64>,
@@ -167,7 +167,7 @@ struct DeferredRecord {
     deferred: DeferredEvent,
 }
 
-/// One input while it is read.
+/// One input while it is being read.
 struct OpenInput<'i> {
     reader: InputReader<'i>,
     chunks: u64,
@@ -177,33 +177,33 @@ struct OpenInput<'i> {
 enum Progress<'i> {
     Unopened(Box<OpenInput<'i>>),
     Idle(Box<OpenInput<'i>>),
-    /// A thread reads from it.
+    /// A thread is reading from it.
     Busy,
-    /// It has this many chunks.
+    /// Number of its chunks, once it was read completely.
     Ended(u64, Box<OpenInput<'i>>),
     Printed,
 }
 
-/// What is due, and what is being done.
+/// Steps that are due, and steps in progress.
 struct Steps<'i> {
     inputs: Vec<Progress<'i>>,
-    /// Bounds the records that are being read of each input.
+    /// Limits the memory for long records of each input.
     budgets: Vec<MemoryBudget>,
-    /// Size of what was evaluated and not printed, in bytes: of each input, and of all.
+    /// Size of results that are not printed yet, in bytes: of each input, and in total.
     waiting: Vec<usize>,
     all_waiting: usize,
     to_evaluate: VecDeque<ReadChunk>,
     evaluated: BTreeMap<Place, EvaluatedChunk>,
-    /// What is printed next.
+    /// The next result to print.
     next: Place,
-    /// Whether a thread prints.
+    /// A thread is printing.
     is_printing: bool,
     free: Vec<Buffer>,
-    /// Chunks that are being read, wait for evaluation or are being evaluated.
+    /// Number of chunks that are being read, waiting for evaluation or being evaluated.
     in_flight: usize,
     max_in_flight: usize,
     max_open: usize,
-    /// Nothing is left to do, or nothing more can be done.
+    /// There is nothing left to do, or nothing more can be done.
     is_over: bool,
     result: io::Result<()>,
 }
@@ -236,7 +236,7 @@ impl<'i> Steps<'i> {
 
     /// Takes the step that is due, if there is one.
     ///
-    /// Printing comes first and reading last: a thread that waits in a reader, for input or for memory, leaves nothing undone that
+    /// Printing comes first and reading last, so that a thread that waits in a reader (for input or for memory) does not delay work that
     /// others wait for.
     fn take(&mut self) -> Option<Step<'i>> {
         if let Some(printable) = self.take_printable() {
@@ -283,7 +283,7 @@ impl<'i> Steps<'i> {
             let (waiting, reserved) = if at == current {
                 (self.waiting[at], 0)
             } else {
-                // One chunk is left for the current input.
+                // One chunk is reserved for the current input.
                 (self.all_waiting - self.waiting[current], 1)
             };
             if waiting >= MAX_WAITING
@@ -316,7 +316,7 @@ impl<'i> Steps<'i> {
     fn stop(&mut self, result: io::Result<()>) {
         self.is_over = true;
         self.result = result;
-        // Threads that wait for memory will not get it from those that have stopped.
+        // Threads that wait for memory will not get it from threads that have stopped.
         self.budgets.iter().for_each(MemoryBudget::close);
     }
 }
@@ -326,7 +326,7 @@ impl<'i> Scheduler<'_, '_, 'i> {
         self.steps.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes steps until none is left; returns what was counted.
+    /// Takes steps until none is left; returns the counts.
     fn work(&self, detector: &Detector, style: Style) -> Tally {
         let _guard = StopOnPanic(self);
         let mut pass = detector.parallel_pass();
@@ -394,7 +394,7 @@ impl<'i> Scheduler<'_, '_, 'i> {
     }
 
     fn print(&self, printable: Printable<'i>) -> MutexGuard<'_, Steps<'i>> {
-        // Nobody else holds it.
+        // No other thread holds it.
         let mut printer = self.printer.lock().unwrap_or_else(PoisonError::into_inner);
         let result = match printable {
             Printable::Chunk(chunk) => printer.chunk(&chunk),
@@ -421,7 +421,7 @@ impl<'i> Scheduler<'_, '_, 'i> {
     }
 }
 
-/// Ends the scan when a thread panics, since the others would wait for what it had taken.
+/// Ends the scan when a thread panics, since the others would wait for the step that it had taken.
 struct StopOnPanic<'s, 'a, 'd, 'i>(&'s Scheduler<'a, 'd, 'i>);
 
 impl Drop for StopOnPanic<'_, '_, '_, '_> {

@@ -108,10 +108,10 @@ pub(crate) fn append(settings: &DeadLetter, line: &[u8]) -> io::Result<bool> {
     Ok(true)
 }
 
-/// The dead letters of all sinks that share a file, taken out of it to be sent again.
+/// The dead letters of all sinks that share a file, removed from it to be sent again.
 ///
-/// The file is renamed first, so that the daemon continues with a new one. What is not delivered is appended to it again; if the
-/// process is killed before that, the renamed file is found by the next call.
+/// The file is renamed first, so that the daemon continues with a new one. Undelivered alerts are appended to it again; if the process is
+/// killed before that, the renamed file is found by the next call.
 #[derive(Debug)]
 pub(crate) struct DeadLetterFile {
     settings: DeadLetter,

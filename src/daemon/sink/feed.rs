@@ -84,7 +84,7 @@ impl Feed for StoreFeed {
 
 /// Calls a blocking feed from async code, on tokio's threads for blocking work.
 ///
-/// `block_in_place` would not have to move the feed, but panics on a runtime of one thread.
+/// `block_in_place` would not need to move the feed, but panics on a single-threaded runtime.
 #[derive(Debug)]
 pub(crate) struct BlockingFeed<F> {
     /// Only missing while a call is running, and permanently after a call that panicked.

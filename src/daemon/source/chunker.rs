@@ -1,8 +1,8 @@
 //! Cuts a byte stream into buffers at record boundaries, so that each buffer can be evaluated on its own, on any thread.
 //!
 //! A record starts on a line that starts with `{`: one event per line, or an indented event over many lines; or on the line above it, if
-//! that names its stream. A buffer is cut before the last such line; what is behind the cut starts the next buffer, and nothing else is
-//! copied. Must never enter: parsing of JSON.
+//! that names its stream. A buffer is cut before the last such line; the bytes after the cut start the next buffer, and nothing else is
+//! copied. JSON must not be parsed here.
 
 use std::io::{self, Read};
 
@@ -11,45 +11,45 @@ use memmap2::{MmapMut, MmapOptions};
 use super::memory_budget::{MemoryBudget, Reservation};
 use crate::detection::audit::envelope::{LineRole, LineTracker};
 
-/// Bytes read at once. Fits into the second-level cache of a core while it is searched and evaluated.
+/// Bytes read at once. They fit into a core's second-level cache while they are searched and evaluated.
 const STEP: usize = 256 * 1024;
 
-/// Text in which no line starts with `{` is not an audit log. From this size on it is cut at any line break.
+/// Text in which no line starts with `{` is not an audit log. From this size on, it is cut at any line break.
 const MAX_TEXT: usize = 4 * 1024 * 1024;
 
-/// Bytes read at once of a long record, and the most that is carried over to the next buffer.
+/// Bytes read at once of a long record, and maximum number of bytes carried over to the next buffer.
 const LONG_STEP: usize = 4 * 1024 * 1024;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Chunk {
     Records,
-    /// The first bytes of a line that is longer than the limit.
+    /// The first bytes of a line that exceeds the limit.
     Head,
 }
 
-/// The budget for what buffers grow by for long records. It holds one record of `max_record` bytes, so that a reader that waits for
-/// memory continues when the others are done; without it, each of many buffers could hold a record of maximum length.
+/// The memory budget for buffers that grow for long records. It has room for one record of `max_record` bytes, so that a reader that waits
+/// for memory continues when the others are done. Without it, each of many buffers could hold a record of maximum length.
 pub fn long_record_budget(max_record: usize) -> MemoryBudget {
     MemoryBudget::new(max_record.saturating_add(LONG_STEP))
 }
 
-/// The bytes of a chunk. Memory is reused.
+/// The bytes of a chunk. Its memory is reused.
 #[derive(Debug, Default)]
 pub struct Buffer {
-    /// Longer than `filled`: reading into initialized memory needs no clearing.
+    /// Longer than `filled`, because reading into initialized memory needs no clearing.
     usual: Vec<u8>,
-    /// Memory for a long record, in place of `usual`. A mapping of its own goes back to the system when it is dropped; an allocator keeps
-    /// what a thread freed, so that each thread which ever read a long record would hold as much.
+    /// Memory for a long record, which replaces `usual`. A separate mapping is returned to the system when it is dropped; an allocator
+    /// keeps memory freed by a thread, so every thread that ever read a long record would hold on to that much.
     long: Option<MmapMut>,
-    /// Length of the longest record with what is read behind it.
+    /// Length of the longest record, including bytes read after it.
     max_len: usize,
     filled: usize,
-    /// What it grew by for a long record.
+    /// Memory reserved for a long record.
     reserved: Reservation,
 }
 
 impl Buffer {
-    /// Empties the buffer. What it will grow by for a long record comes from this budget.
+    /// Empties the buffer. Its growth for a long record is reserved from this budget.
     pub fn share(&mut self, budget: &MemoryBudget) {
         self.clear();
         self.reserved = budget.reservation();
@@ -69,7 +69,7 @@ impl Buffer {
         self.long.is_some() || self.usual.len() > MAX_REUSED
     }
 
-    /// Empties the buffer, and frees what it grew by for a long record.
+    /// Empties the buffer, and frees the memory added for a long record.
     pub fn clear(&mut self) {
         self.filled = 0;
         self.long = None;
@@ -79,7 +79,7 @@ impl Buffer {
         self.reserved.release();
     }
 
-    /// Space for this many more bytes, behind those that are filled.
+    /// Space for this many more bytes after the filled ones.
     fn room(&mut self, size: usize) -> &mut [u8] {
         let (start, end) = (self.filled, self.filled + size);
         let long = end.saturating_sub(MAX_REUSED);
@@ -93,8 +93,8 @@ impl Buffer {
         &mut self.memory()[start..end]
     }
 
-    /// Moves the bytes to a mapping for the longest record. Of a mapping only what was written takes memory. Returns false if the system
-    /// gives none.
+    /// Moves the bytes to a mapping for the longest record. Only the written part of a mapping uses memory. Returns false if the system
+    /// provides none.
     fn map_long(&mut self, size: usize) -> bool {
         let size = size.max(self.max_len);
         let Ok(mut long) = MmapOptions::new().len(size).no_reserve_swap().map_anon() else {
@@ -108,8 +108,8 @@ impl Buffer {
         true
     }
 
-    /// Replaces NUL bytes at the end by a line break. A file that is truncated under its writer has a hole up to the old position, which may
-    /// be as long as all that was written before; no line contains one. A short hole that ends before the buffer does is left.
+    /// Replaces NUL bytes at the end by a line break. A file that is truncated while being written has a hole up to the old position, which
+    /// may be as long as everything written before; no line contains one. A short hole that ends before the buffer does is kept.
     fn close_hole(&mut self) {
         if self.bytes().last() != Some(&0) {
             return;
@@ -131,29 +131,29 @@ impl Buffer {
 /// A larger buffer is freed after use.
 const MAX_REUSED: usize = 4 * STEP;
 
-/// Reads from a reader and cuts into chunks.
+/// Reads from a reader and cuts the data into chunks.
 #[derive(Debug)]
 pub struct Chunks<R> {
     reader: R,
     /// Maximum length of a record, in bytes.
     limit: usize,
-    /// Return complete lines at once instead of filling the buffer.
+    /// Whether to return complete lines immediately instead of filling the buffer.
     eager: bool,
     carry: Vec<u8>,
-    /// The head of the current line was returned; skip the rest of it.
+    /// The head of the current line was returned; its rest is skipped.
     skipping: bool,
     tracker: LineTracker,
     cuts: Cuts,
     dropped: u64,
     ended: bool,
-    /// A read error that is returned by the next call, after the bytes before it.
+    /// A read error, which the next call returns after the bytes read before it.
     error: Option<io::Error>,
     bytes: u64,
 }
 
 impl<R: Read> Chunks<R> {
-    /// Lines longer than `limit` bytes are truncated. With `eager`, complete lines are returned as soon as they are read, for
-    /// interactive sources.
+    /// Lines longer than `limit` bytes are truncated. With `eager`, complete lines are returned as soon as they are read, for interactive
+    /// sources.
     pub fn new(reader: R, limit: usize, eager: bool) -> Self {
         let limit = limit.max(1024);
         Chunks {
@@ -176,7 +176,7 @@ impl<R: Read> Chunks<R> {
         self.bytes
     }
 
-    /// Bytes so far of lines that a container runtime split, behind the part that was returned as truncated.
+    /// Number of bytes, so far, of continuations of split lines after the part that was returned as truncated.
     pub fn dropped(&self) -> u64 {
         self.dropped
     }
@@ -184,7 +184,8 @@ impl<R: Read> Chunks<R> {
     /// Fills the buffer with the next chunk; `None` at the end.
     ///
     /// # Errors
-    /// If reading fails. Bytes that were read before are returned first.
+    ///
+    /// If reading fails. Bytes read before the error are returned first.
     pub fn next(&mut self, buffer: &mut Buffer) -> io::Result<Option<Chunk>> {
         buffer.clear();
         buffer.max_len = self.limit.saturating_add(STEP);
@@ -220,7 +221,7 @@ impl<R: Read> Chunks<R> {
                 }
             }
             if self.skipping {
-                // The buffer was empty before this read, since the head was returned.
+                // The buffer was empty before this read, because the head was returned.
                 match memchr::memchr(b'\n', buffer.bytes()) {
                     Some(newline) => {
                         let filled = buffer.filled;
@@ -242,7 +243,7 @@ impl<R: Read> Chunks<R> {
                 return Ok(Some(Chunk::Records));
             }
             if buffer.filled >= self.limit {
-                // The end of the line may be among the bytes behind the limit.
+                // The end of the line may be among the bytes after the limit.
                 match memchr::memchr(b'\n', &buffer.bytes()[self.limit..]) {
                     Some(newline) => {
                         self.carry.extend_from_slice(&buffer.bytes()[self.limit + newline + 1..]);
@@ -252,7 +253,7 @@ impl<R: Read> Chunks<R> {
                 buffer.filled = self.limit;
                 self.cuts = Cuts::default();
                 if !self.track_last_line(buffer) {
-                    // The carry, if there is any, is read by the next call.
+                    // Any bytes carried over are read by the next call.
                     return Ok(Some(Chunk::Records));
                 }
                 return Ok(Some(Chunk::Head));
@@ -277,7 +278,7 @@ impl<R: Read> Chunks<R> {
         Ok(read)
     }
 
-    /// Where to cut: before the last line that starts a record while no line is open that a container runtime split.
+    /// Where to cut: before the last line that starts a record while no split line is open.
     fn cut(&mut self, buffer: &mut Buffer) -> Option<usize> {
         self.track_lines(buffer);
         let bytes = buffer.bytes();
@@ -307,7 +308,7 @@ impl<R: Read> Chunks<R> {
         None
     }
 
-    /// Follows a line that was not read to its end. Returns false if it continues a line that was given up; it is removed then.
+    /// Tracks a line that was not read to its end. Returns false if it continues a line that was given up, in which case it is removed.
     fn track_last_line(&mut self, buffer: &mut Buffer) -> bool {
         let start = self.cuts.tracked;
         if start == buffer.filled {
@@ -322,7 +323,7 @@ impl<R: Read> Chunks<R> {
         role != LineRole::Abandoned
     }
 
-    /// Follows the lines that were read since the last call, and removes what continues a line that was given up.
+    /// Tracks the lines read since the last call, and removes continuations of lines that were given up.
     fn track_lines(&mut self, buffer: &mut Buffer) {
         let cuts = &mut self.cuts;
         while let Some(length) = memchr::memchr(b'\n', &buffer.bytes()[cuts.searched..]) {
@@ -351,21 +352,21 @@ impl<R: Read> Chunks<R> {
     }
 }
 
-/// What is known of the lines in a buffer, as offsets.
+/// What is known about the lines in a buffer, as offsets.
 #[derive(Clone, Copy, Debug, Default)]
 struct Cuts {
-    /// The end of the last whole line.
+    /// The end of the last complete line.
     tracked: usize,
-    /// Line breaks were searched up to here.
+    /// Line breaks were searched up to this offset.
     searched: usize,
-    /// The end of the last line after which no line is open.
+    /// The end of the last line after which no split line is open.
     closed_end: usize,
-    /// The last line before `tracked` that starts a record while no line is open; 0 if there is none.
+    /// The last line before `tracked` that starts a record while no split line is open; 0 if there is none.
     record_start: usize,
 }
 
 impl Cuts {
-    /// Makes the offsets relative to what is left of the buffer.
+    /// Makes the offsets relative to the remaining part of the buffer.
     fn remove_before(&mut self, cut: usize) {
         for offset in [&mut self.tracked, &mut self.searched, &mut self.closed_end, &mut self.record_start] {
             *offset = offset.saturating_sub(cut);
@@ -373,8 +374,8 @@ impl Cuts {
     }
 }
 
-/// Whether the last line visibly completes a record: it is a JSON value by itself, or only closing brackets at the end of an
-/// indented value. A line that merely ends with a bracket may be inside of a value.
+/// Whether the last line visibly completes a record: it is a complete JSON value, or consists only of closing brackets at the end of an
+/// indented value. A line that merely ends with a bracket may be inside a value.
 fn ends_whole(buffer: &[u8]) -> bool {
     let Some(text) = buffer.strip_suffix(b"\n") else { return false };
     let line = memchr::memrchr(b'\n', text).map_or(text, |newline| &text[newline + 1..]);
@@ -391,7 +392,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// Yields its bytes in pieces of the given sizes, repeatedly.
+    /// Returns its bytes in pieces of the given sizes, repeatedly.
     struct Pieces<'b>(&'b [u8], Vec<usize>, usize);
 
     impl Read for Pieces<'_> {
@@ -525,7 +526,7 @@ mod tests {
                 }
             }
         }
-        // A record that exceeds the limit keeps its heading; where it cannot, it is not read without.
+        // A record that exceeds the limit keeps its heading; if that is impossible, it is not read at all.
         let heading = "2026-11-23T03:46:20.873000+00:00 authenticator-1 \n";
         let long = format!("{heading}{{\"a\":\"{}\"}}\n{{\"b\":1}}\n", "x".repeat(600_000));
         for eager in [true, false] {

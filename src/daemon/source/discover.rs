@@ -1,9 +1,8 @@
 //! Expands names given by the user to the files to read: files, directories, patterns, standard input.
 //!
-//! A directory means the audit logs in it and in its subdirectories, except hidden ones; symbolic links to directories are not
-//! followed. Logs are recognized by name: `*.log*`, `*.json`, `*.jsonl`, `*.ndjson`, plain or compressed. A pattern means all
-//! files that match, and the logs in all directories that match. Each file is read once. [`super::rotation`] determines the
-//! order.
+//! A directory stands for the audit logs in it and in its subdirectories, except hidden ones; symbolic links to directories are not
+//! followed. Logs are recognized by name: `*.log*`, `*.json`, `*.jsonl`, `*.ndjson`, plain or compressed. A pattern stands for all matching
+//! files, and for the logs in all matching directories. Each file is read once. [`super::rotation`] determines the order.
 
 use std::collections::HashSet;
 use std::ffi::{OsStr, OsString};
@@ -39,7 +38,7 @@ pub enum Error {
 /// Maximum depth of subdirectories.
 const MAX_DEPTH: usize = 64;
 
-/// The inputs that the names stand for, in reading order, and errors for the other names.
+/// The inputs for the given names, in reading order, and the errors of names without input.
 pub fn inputs(names: &[OsString]) -> (Vec<Input>, Vec<Error>) {
     let mut search = Search::default();
     for name in names {
@@ -87,7 +86,7 @@ impl Search {
             Err(error) if error.kind() == io::ErrorKind::NotFound => self.errors.push(Error::Missing(shown)),
             Err(error) => self.errors.push(Error::Io(shown, error)),
         }
-        // Any pod can print an event to its own log. A file that is named is read all the same.
+        // Any pod can print an event to its own log. A file that is named explicitly is read nevertheless.
         let had_files = !files.is_empty();
         if !is_named {
             files.retain(|file| !envelope::is_log_of_other_pod(file.as_os_str().as_encoded_bytes()));
@@ -135,7 +134,7 @@ impl Search {
 
     /// Collects the files that match a pattern, and the logs in directories that match.
     fn pattern(&mut self, name: &str, files: &mut Vec<PathBuf>) -> Result<(), Error> {
-        // Normalized as the paths that are compared with it (no doubled slashes).
+        // Normalized like the paths that are compared with it (no doubled slashes).
         let normal: PathBuf = Path::new(name).components().collect();
         let parts: Vec<_> =
             normal.components().map(|part| part.as_os_str().to_string_lossy().into_owned()).collect();
@@ -191,7 +190,7 @@ fn is_pattern(name: &str) -> bool {
     name.contains(['*', '?', '[', '{'])
 }
 
-/// Whether a file is among the logs of a directory, by its path alone.
+/// Whether a file is among the logs of a directory, judging by its path alone.
 pub fn is_log_below(directory: &Path, file: &Path) -> bool {
     file.strip_prefix(directory).is_ok_and(|below| {
         below.components().all(|part| !is_hidden(Path::new(part.as_os_str())))

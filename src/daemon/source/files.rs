@@ -1,7 +1,6 @@
 //! The logs of one file source: expands its names and patterns again at every scan, and follows each log through rotation.
 //!
-//! Takes names, patterns and the stored position; returns buffers of whole records and the position to store. No file is opened
-//! here.
+//! Takes names, patterns and the stored position; returns buffers of whole records and the position to store. This module opens no file.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
@@ -22,9 +21,9 @@ pub struct Files {
     start_at: StartAt,
     max_record: usize,
     logs: BTreeMap<PathBuf, LogFollower>,
-    /// Checkpoints of the last run, of logs that were not found yet.
+    /// Checkpoints of the last run, for logs that were not found yet.
     previous: BTreeMap<PathBuf, Vec<Checkpoint>>,
-    /// Since when no file of a log exists.
+    /// Time since which no file of a log exists.
     missing_since: BTreeMap<PathBuf, Instant>,
     forget_after: Duration,
     is_first_scan: bool,
@@ -33,14 +32,14 @@ pub struct Files {
     incidents: Vec<Incident>,
 }
 
-/// A log that matched a pattern is forgotten when none of its files existed for this long. Until then it may reappear, as when a
-/// volume is remounted.
+/// A log that matched a pattern is forgotten if none of its files existed for this long. Until then it may reappear, for example after a
+/// volume was remounted.
 const FORGET_AFTER: Duration = Duration::from_secs(3600);
 
-/// Maximum number of symbolic links from a path to its file, as of Linux.
+/// Maximum number of symbolic links from a path to its file, as in Linux.
 const MAX_LINKS: usize = 40;
 
-/// A checkpoint as it is stored (JSON).
+/// The stored form (JSON) of a checkpoint.
 #[derive(Serialize, Deserialize)]
 struct StoredCheckpoint {
     device: u64,
@@ -64,7 +63,7 @@ impl Files {
             .map(|(path, checkpoints)| (path, checkpoints.into_iter().map(Checkpoint::from).collect()))
             .collect();
         Files {
-            // Absolute, so that the stored position holds when the working directory changes.
+            // Absolute, so that the stored position remains valid if the working directory changes.
             names: names
                 .iter()
                 .map(|name| std::path::absolute(name).map_or_else(|_| name.into(), PathBuf::into_os_string))
@@ -94,7 +93,7 @@ impl Files {
         let plain: Vec<PathBuf> = plain.collect();
         for live in found.chain(plain.iter().cloned()).collect::<Vec<_>>() {
             if !self.logs.contains_key(&live) {
-                // A log that appears after the first scan was written since then.
+                // A log that appears after the first scan was written after it.
                 let start_at = if self.is_first_scan { self.start_at } else { StartAt::Beginning };
                 let checkpoints = self.previous.remove(&live).unwrap_or_default();
                 let start_at = if checkpoints.is_empty() { start_at } else { StartAt::Beginning };
@@ -109,7 +108,7 @@ impl Files {
         self.forget(&plain);
     }
 
-    /// Forgets logs that do not exist any more, except those that were configured by name.
+    /// Forgets logs that no longer exist, except those that were configured by name.
     fn forget(&mut self, named: &[PathBuf]) {
         let left = |path: &PathBuf, log: Option<&LogFollower>| {
             log.is_some_and(|log| !log.is_gone()) || named.contains(path)
@@ -138,13 +137,13 @@ impl Files {
         ReadStep::Idle
     }
 
-    /// The position up to which everything was returned, to be stored together with the results.
+    /// The position up to which everything was returned, which must be stored together with the results.
     pub fn position(&self) -> Vec<u8> {
         let checkpoints = self.logs.iter().map(|(path, log)| (path, log.checkpoints()));
         let before = self.previous.iter().map(|(path, checkpoints)| (path, checkpoints.clone()));
         let all: BTreeMap<&PathBuf, Vec<StoredCheckpoint>> = checkpoints
             .chain(before)
-            // A path that is not UTF-8 cannot be stored as JSON: that log starts over after a restart.
+            // A path that is not UTF-8 cannot be stored as JSON; such a log starts over after a restart.
             .filter(|(path, _)| path.to_str().is_some())
             .map(|(path, checkpoints)| (path, checkpoints.into_iter().map(StoredCheckpoint::from).collect()))
             .collect();
@@ -152,7 +151,7 @@ impl Files {
         serde_json::to_vec(&all).unwrap_or_default()
     }
 
-    /// Adds what to watch for changes: the logs, and the directories in which files of this source may appear.
+    /// Adds the paths to watch for changes: the logs, and the directories in which files of this source may appear.
     pub fn add_watch_targets(&self, targets: &mut Targets) {
         let mut named = BTreeSet::new();
         for name in &self.names {
@@ -169,7 +168,7 @@ impl Files {
         for (path, log) in &self.logs {
             targets.files.extend(log.rotated_paths().map(Path::to_owned));
             if !named.contains(path) {
-                // Another log may appear beside it.
+                // Another log may appear next to it.
                 targets.directories.extend(existing_directory(path));
             }
         }
@@ -201,7 +200,7 @@ impl Files {
         self.logs.values().map(LogFollower::lag).sum()
     }
 
-    /// What keeps new events of a log from being read, and why.
+    /// Problems that prevent reading new events of a log, with the reason.
     pub fn unreadable(&self) -> Option<(&Path, &str)> {
         self.logs.values().find_map(LogFollower::unreadable)
     }
@@ -219,12 +218,12 @@ impl Files {
     }
 }
 
-/// The directory of a path, or the nearest one above it that exists, so that the creation of the others is noticed.
+/// The directory of a path, or its nearest existing ancestor, so that the creation of the others is noticed.
 fn existing_directory(path: &Path) -> Option<PathBuf> {
     path.ancestors().skip(1).find(|directory| directory.is_dir()).map(Path::to_owned)
 }
 
-/// Adds the directories of the symbolic links from a path to its file, which the kernel does not watch as it does the file, and the
+/// Adds the directories of the symbolic links from a path to its file, which the kernel does not watch along with the file, and the
 /// directory of the file if it does not exist.
 fn add_links(path: &Path, targets: &mut Targets) {
     let mut path = path.to_owned();
@@ -302,7 +301,7 @@ mod tests {
         for name in ["b.log", "named.log"] {
             std::fs::remove_file(path(name)).unwrap();
         }
-        // First as long as its files are open, then until `forget_after`.
+        // First for as long as its files are open, then until `forget_after`.
         files.logs.values_mut().for_each(LogFollower::close_all);
         assert_eq!(drain(&mut files), "");
         assert_eq!(files.logs.len(), 3);
@@ -314,7 +313,7 @@ mod tests {
             names.map(|path| path.file_name().unwrap().to_str().unwrap().to_owned()).collect()
         };
         assert_eq!(left(&files), ["a.log", "named.log"]);
-        // A log that disappeared while the daemon was down is forgotten the same way.
+        // A log that disappeared while the daemon was down is forgotten in the same way.
         let mut files = Files::new(&names, StartAt::Beginning, 1000, Some(&position));
         files.forget_after = Duration::ZERO;
         drain(&mut files);

@@ -1,17 +1,17 @@
-//! A bound on the memory of buffers that grow with their input: one budget for all buffers of a kind, in bytes.
+//! Bounds the memory of buffers that grow with their input, with one budget in bytes for all buffers of a kind.
 //!
-//! Each holder has a [`Reservation`], which grows either without waiting (a webhook answers 429) or by blocking until others
-//! release memory (a file reader waits for its workers).
+//! Each holder has a [`Reservation`], which grows either without waiting (a webhook answers 429) or by blocking until others release memory
+//! (a file reader waits for its workers).
 
 use std::fmt;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
-/// Bytes that several buffers may take together.
+/// A number of bytes shared by several buffers.
 #[derive(Clone)]
 pub(crate) struct MemoryBudget(Arc<Inner>);
 
 struct Inner {
-    /// Bytes left. `None` after [`MemoryBudget::close`]: nothing is accounted any more.
+    /// Bytes left. `None` after [`MemoryBudget::close`], when nothing is accounted for any more.
     available: Mutex<Option<usize>>,
     released: Condvar,
     on_change: Box<dyn Fn(i64) + Send + Sync>,
@@ -38,8 +38,7 @@ impl MemoryBudget {
         Self::with_observer(bytes, |_| {})
     }
 
-    /// Calls `on_change` with each number of bytes reserved, negative if released. Calls may arrive in any order, from any
-    /// thread.
+    /// Calls `on_change` with each number of reserved bytes, negative if released. Calls may arrive in any order, from any thread.
     pub(crate) fn with_observer(bytes: usize, on_change: impl Fn(i64) + Send + Sync + 'static) -> Self {
         MemoryBudget(Arc::new(Inner {
             available: Mutex::new(Some(bytes)),
@@ -53,14 +52,14 @@ impl MemoryBudget {
         Reservation { budget: Some(self.clone()), bytes: 0 }
     }
 
-    /// Ends all waiting, for when nothing will be released any more.
+    /// Ends all waiting, to be called when nothing will be released any more.
     pub(crate) fn close(&self) {
         *self.0.available() = None;
         self.0.released.notify_all();
     }
 }
 
-/// A part of a budget, released when it is dropped. The default one has no budget: it is unlimited for [`Reservation::grow`], and
+/// A reserved part of a budget, which is released on drop. The default one has no budget: it is unlimited for [`Reservation::grow`], and
 /// empty for [`Reservation::try_grow`].
 #[derive(Default)]
 pub struct Reservation {
@@ -79,7 +78,7 @@ impl Reservation {
         self.bytes
     }
 
-    /// Reserves more bytes, or returns false if the budget has less left.
+    /// Reserves more bytes, or returns false if the budget has fewer left.
     pub(crate) fn try_grow(&mut self, bytes: usize) -> bool {
         let Some(MemoryBudget(inner)) = &self.budget else { return false };
         match inner.available().as_mut() {

@@ -1,8 +1,7 @@
-//! Where audit events come from: plain, rotated and compressed files, standard input, the audit webhook, and Kafka.
+//! Sources of audit events: plain, rotated and compressed files, standard input, the audit webhook, and Kafka.
 //!
-//! Returns buffers of raw bytes, cut at record boundaries, and positions to resume from. Knows file names, rotation, compression,
-//! HTTP and Kafka. Must never enter: the format of events, except that a record starts on a line that starts with `{`, and how a
-//! webhook body lists events.
+//! Returns buffers of raw bytes, cut at record boundaries, and positions to resume from. Knows file names, rotation, compression, HTTP and
+//! Kafka, but not the format of events, except that a record starts on a line that starts with `{`, and how a webhook body lists events.
 
 pub(crate) mod chunker;
 pub(crate) mod decompress;

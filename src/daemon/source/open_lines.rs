@@ -1,13 +1,13 @@
-//! Holds back lines of a container log until the lines that the runtime split are complete.
+//! Holds back lines of a container log until split lines are complete.
 //!
-//! Takes blocks of whole lines with the number of their file; returns the same lines, cut only where no split line is open. What is
-//! held back does not count as read, so that no stored position is between two pieces of a line.
+//! Takes blocks of whole lines with the number of their file; returns the same lines, cut only where no split line is open. Lines that are
+//! held back do not count as read, so that no stored position is between two pieces of a line.
 
 use std::time::{Duration, Instant};
 
 use crate::detection::audit::envelope::{LineRole, LineTracker};
 
-/// How long the rest of a line is waited for. A runtime writes it within milliseconds.
+/// Maximum time to wait for the rest of a line. A runtime writes it within milliseconds.
 const MAX_WAIT: Duration = Duration::from_secs(10);
 
 /// Lines that are held back.
@@ -15,18 +15,18 @@ const MAX_WAIT: Duration = Duration::from_secs(10);
 pub(crate) struct OpenLines {
     tracker: LineTracker,
     bytes: Vec<u8>,
-    /// Numbers of the files that the bytes were read from, and how many bytes of each.
+    /// Numbers of the files that the bytes were read from, with the number of bytes from each.
     files: Vec<(u64, usize)>,
     since: Option<Instant>,
-    /// Bytes of continuations of lines that were given up, since the last call of [`OpenLines::take_dropped`].
+    /// Number of bytes of continuations of lines that were given up, since the last call of [`OpenLines::take_dropped`].
     dropped: u64,
 }
 
 impl OpenLines {
-    /// Continues after a restart, behind these bytes of the log. A line that is open at their end was given up: lines that are worth
+    /// Continues after a restart, after these bytes of the log. If a line is open at their end, it was given up, since lines that are worth
     /// waiting for are read again.
     pub(crate) fn resume(&mut self, before: &[u8]) {
-        // The first line may have been cut by the length of what is looked at.
+        // The first line may be incomplete because only a limited number of bytes is read.
         let lines = before.split(|byte| *byte == b'\n').skip(1);
         for line in lines.filter(|line| !line.is_empty()) {
             self.tracker.push(line);
@@ -34,10 +34,10 @@ impl OpenLines {
         self.tracker.abandon();
     }
 
-    /// Adds a block of whole lines. Moves what can be evaluated now into `block`, and returns whether there is anything.
+    /// Adds a block of complete lines. Moves the lines that can be evaluated now into `block`, and returns whether there are any.
     pub(crate) fn push(&mut self, file: u64, block: &mut Vec<u8>) -> bool {
         let (mut at, mut closed_at) = (0, 0);
-        // The block without continuations of lines that were given up, and the length of its part that is complete.
+        // The block without continuations of lines that were given up, and the length of its complete part.
         let mut kept: Option<Vec<u8>> = None;
         let mut closed = 0;
         while at < block.len() {
@@ -86,7 +86,7 @@ impl OpenLines {
         }
     }
 
-    /// Gives up waiting: moves everything into `block`. Returns whether there is anything.
+    /// Stops waiting: moves everything into `block`. Returns whether there is anything.
     pub(crate) fn give_up(&mut self, block: &mut Vec<u8>) -> bool {
         self.tracker.abandon();
         (self.files, self.since) = (Vec::new(), None);
@@ -94,7 +94,7 @@ impl OpenLines {
         !block.is_empty()
     }
 
-    /// Adds a line that was never finished. Returns whether to evaluate it: not if it continues a line that was given up.
+    /// Adds a line that was never finished. Returns whether to evaluate it, which is false if it continues a line that was given up.
     pub(crate) fn push_unfinished(&mut self, line: &mut Vec<u8>) -> bool {
         let role = self.tracker.push(line);
         self.tracker.abandon();
@@ -105,7 +105,7 @@ impl OpenLines {
         role != LineRole::Abandoned
     }
 
-    /// Whether to give up: the line is too long, or its rest does not come.
+    /// Whether to stop waiting: the line is too long, or its rest does not arrive.
     pub(crate) fn is_overdue(&self, max_bytes: usize) -> bool {
         self.bytes.len() > max_bytes || self.since.is_some_and(|since| since.elapsed() > MAX_WAIT)
     }
@@ -114,7 +114,7 @@ impl OpenLines {
         self.files.is_empty()
     }
 
-    /// Bytes that were read from a file and are held back.
+    /// Number of bytes that were read from a file and are held back.
     pub(crate) fn held_of(&self, file: u64) -> u64 {
         self.files.iter().filter(|(number, _)| *number == file).map(|(_, held)| *held as u64).sum()
     }

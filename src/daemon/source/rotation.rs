@@ -1,9 +1,9 @@
-//! The order in time of rotated files, by their names, and of sets of rotated files.
+//! Determines the order in time of rotated files, by their names, and of sets of rotated files.
 //!
-//! Within a set names decide: `audit-2026-11-23T03-53-15.501.log` by the time in the name (kube-apiserver), `audit.log.2` before
-//! `audit.log.1`, `audit.log-20261123` by date (logrotate), the live `audit.log` last. Sets found together, in a directory or by
-//! a pattern, are ordered by their first events, because a copied file loses its modification time; sets without a time come
-//! last, by name. Files that were named one by one keep their order, but a set stays together.
+//! Within a set, names decide: `audit-2026-11-23T03-53-15.501.log` by the time in the name (kube-apiserver), `audit.log.2` before
+//! `audit.log.1`, `audit.log-20261123` by date (logrotate), the live `audit.log` last. Sets found together, in a directory or by a pattern,
+//! are ordered by their first events, because a copied file loses its modification time; sets without a time come last, by name. Files that
+//! were named individually keep their order, but sets stay together.
 
 use std::collections::HashMap;
 use std::io::Read as _;
@@ -16,7 +16,7 @@ use regex::Regex;
 use super::decompress;
 use super::input::Input;
 
-/// How far into a file its first event's time is searched, in bytes. The time is at the end of the first line.
+/// Number of bytes of a file that are searched for its first event's time, which is at the end of the first line.
 const MAX_FIRST_EVENT: usize = 1024 * 1024;
 
 /// The file name without a compression suffix.
@@ -68,7 +68,7 @@ pub fn together(inputs: Vec<Input>) -> Vec<Input> {
     sets.into_iter().flatten().map(|(_, input)| input).collect()
 }
 
-/// The path of the live log of a set, given any file of it.
+/// The path of the live log of a set, given any file of the set.
 pub fn live(path: &Path) -> PathBuf {
     let name = rank(path).set;
     let name = name.rsplit('/').next().unwrap_or(&name);
@@ -90,7 +90,7 @@ fn first_event(path: &Path) -> Option<Timestamp> {
     while size <= MAX_FIRST_EVENT {
         let more = (size - text.len()) as u64;
         let read = reader.by_ref().take(more).read_to_end(&mut text);
-        // What was read before an error counts.
+        // The data read before an error counts.
         if let Some(time) = received(&text) {
             return Some(time);
         }
@@ -117,7 +117,7 @@ struct Rank {
     set: String,
     /// Rotated files sort before the live one.
     is_live: bool,
-    /// Time in the name, in a form that sorts as text.
+    /// Time in the name, in a form that sorts as a string.
     time: String,
     /// A higher number is older.
     number: std::cmp::Reverse<u64>,

@@ -1,11 +1,11 @@
-//! Calls back when a file changes, by the kernel's notifications (inotify, kqueue).
+//! Calls back when a file changes, using the kernel's notifications (inotify, kqueue).
 //!
-//! A notification says only that something may have changed. Notifications can be lost, late or unsupported (network file
-//! systems), so callers poll as well.
+//! A notification only means that something may have changed. Notifications can be lost, late or unsupported (network file systems), so
+//! callers poll as well.
 //!
-//! For a watched directory the kernel notifies of every write to every file in it, and `notify` cannot ask it for less. So files are
-//! watched themselves, and a directory as long as a file is expected in it. One in which other files are busy is not watched for a
-//! while.
+//! For a watched directory, the kernel reports every write to every file in it, and `notify` cannot restrict this. So files are watched
+//! individually, and a directory only while a file is expected in it. A directory with frequent writes to other files is temporarily not
+//! watched.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::io;
@@ -23,29 +23,29 @@ use notify::{ErrorKind, EventKind, RecommendedWatcher, RecursiveMode, Watcher as
 pub struct Targets {
     /// Files whose content matters.
     pub files: BTreeSet<PathBuf>,
-    /// Directories in which files may be created, removed or renamed. What else happens to a file in them is not reported, unless it
-    /// is one of `files`.
+    /// Directories in which files may be created, removed or renamed. Other changes to a file in them are not reported, unless the file is
+    /// one of `files`.
     pub directories: BTreeSet<PathBuf>,
 }
 
-/// When a directory costs too much.
+/// When watching a directory is too expensive.
 #[derive(Clone, Copy, Debug)]
 struct BusyLimit {
-    /// Time for which a directory is watched at least.
+    /// Minimum time for which a directory is watched.
     period: Duration,
-    /// Notifications per second about other files, on average of this time.
+    /// Maximum number of notifications per second about other files, on average over this time.
     rate: u64,
-    /// Time for which it is not watched then.
+    /// Time for which it is then not watched.
     pause: Duration,
 }
 
-/// 1,000 notifications per second cost less than 1 % of a core. A directory whose files are written at full speed, which costs 25 %, is
-/// watched for 10 seconds of 10 minutes.
+/// 1,000 notifications per second cost less than 1 % of a core. A directory with files that are written at full speed, which costs 25 %, is
+/// watched for 10 seconds out of 10 minutes.
 const BUSY_LIMIT: BusyLimit =
     BusyLimit { period: Duration::from_secs(10), rate: 1_000, pause: Duration::from_secs(600) };
 
 impl BusyLimit {
-    /// Number of notifications about other files after which a sleeping caller is called, to find out whether the directory is busy.
+    /// Number of notifications about other files after which a sleeping caller is called, to determine whether the directory is too busy.
     fn notifications(self) -> u64 {
         (self.rate * self.period.as_secs()).max(1)
     }
@@ -55,18 +55,18 @@ impl BusyLimit {
 pub struct PathWatcher {
     /// `None` if the kernel has no watches left: callers only poll.
     watcher: Option<RecommendedWatcher>,
-    /// One path for each watched file: the kernel has one watch for all of its paths, which ends with any of them.
+    /// One path for each watched file: the kernel has one watch for all its paths, which is removed with any of them.
     watched: HashMap<FileId, PathBuf>,
-    /// Watched directories, and the starts of the periods in which their notifications are counted.
+    /// Watched directories, with the starts of the periods in which their notifications are counted.
     periods: BTreeMap<PathBuf, Instant>,
-    /// Directories that are not watched until then.
+    /// Directories that are not watched until the given time.
     paused: BTreeMap<PathBuf, Instant>,
     needs_polling: bool,
     limit: BusyLimit,
     shared: Arc<Mutex<Shared>>,
 }
 
-/// What the thread of `notify` knows. The lock is not held while that thread is asked for something, since it waits for the lock.
+/// State of `notify`'s thread. The lock is not held while a request to that thread is pending, because the thread may wait for the lock.
 #[derive(Debug, Default)]
 struct Shared {
     /// Everything that happens in a watched directory is reported.
@@ -77,7 +77,7 @@ struct Shared {
     watched: HashMap<PathBuf, u64>,
     /// Watched paths that were removed or renamed. `notify` drops the watch of such a path, even if it belongs to another file by now.
     lost: HashSet<PathBuf>,
-    /// The names of a watched file may have changed, of which there is no other notification.
+    /// The names of a watched file may have changed, for which there is no other notification.
     is_unclear: bool,
 }
 
@@ -85,11 +85,11 @@ impl Shared {
     /// Whether to report an event.
     fn note(&mut self, event: &notify::Event, limit: BusyLimit) -> bool {
         if matches!(event.kind, EventKind::Remove(_) | EventKind::Modify(ModifyKind::Name(_))) {
-            // Also of those below it.
+            // Includes paths below them.
             let is_lost = |watched: &&PathBuf| event.paths.iter().any(|path| watched.starts_with(path));
             self.lost.extend(self.watched.keys().filter(is_lost).cloned());
         }
-        // An access changes nothing; anything unclear may be a change.
+        // Reading a file changes nothing; any unclear event may be a change.
         let is_access = matches!(event.kind, EventKind::Access(_));
         if self.reports_all {
             return !is_access;
@@ -143,14 +143,13 @@ impl PathWatcher {
         }
     }
 
-    /// Replaces what is watched by these directories. Everything that happens in them is reported.
+    /// Replaces the watched paths by these directories. Everything that happens in them is reported.
     pub fn watch_all_of(&mut self, directories: impl IntoIterator<Item = PathBuf>) {
         lock(&self.shared).reports_all = true;
         self.watch(Targets { directories: directories.into_iter().collect(), ..Targets::default() });
     }
 
-    /// Replaces what is watched. Returns whether something is watched now that was not before: what happened to it until then was
-    /// not notified.
+    /// Replaces the watched paths. Returns whether any of them was not watched before, so that earlier changes to it were not notified.
     pub fn watch(&mut self, targets: Targets) -> bool {
         if self.watcher.is_none() {
             return false;
@@ -169,14 +168,14 @@ impl PathWatcher {
         for file in &files {
             match self.add(file) {
                 Ok(id) => _ = wanted.insert(id),
-                // The directory notifies of the change of that.
+                // The directory reports that change.
                 Err(_) => directories.extend(file.parent().map(Path::to_owned)),
             }
         }
         // A file with several names may have lost this one.
         self.needs_polling = is_unclear;
         for path in directories {
-            // It may have been removed since the caller saw it: then the one above notifies of its creation.
+            // It may have been removed since the caller saw it; then its parent directory reports when it is created again.
             for directory in path.ancestors() {
                 if self.paused.contains_key(directory) {
                     self.needs_polling = true;
@@ -195,17 +194,18 @@ impl PathWatcher {
                 }
             }
         }
-        // Last, so that there is no time in which neither the file nor its directory is watched.
+        // Last, so that either the file or its directory is watched at any time.
         self.release(|_, id| !wanted.contains(&id));
         !wanted.is_subset(&before)
     }
 
-    /// Whether to poll soon: a directory is not watched because other files in it are busy, or a name may just be removed.
+    /// Whether to poll soon: because a directory is not watched while other files in it are busy, or because a name may have just been
+    /// removed.
     pub fn needs_polling(&self) -> bool {
         self.needs_polling
     }
 
-    /// Finds directories in which other files are busy, and those whose pause is over.
+    /// Finds directories with too many notifications about other files, and those whose pause has ended.
     fn pause_busy(&mut self) {
         let now = Instant::now();
         self.paused.retain(|_, until| *until > now);
@@ -230,7 +230,7 @@ impl PathWatcher {
         if self.watched.contains_key(&id) {
             return Ok(id);
         }
-        // `notify` has one watch for each path: this one belonged to another file until now.
+        // `notify` has one watch per path: this one belonged to another file before.
         self.release(|watched, _| watched == path);
         let Some(watcher) = &mut self.watcher else { return Err(Unwatched::Refused) };
         // Before it is watched, so that its removal cannot be missed.
@@ -259,7 +259,7 @@ impl PathWatcher {
         self.watched.retain(|id, path| {
             let is_wanted = !is_obsolete(path, *id);
             if !is_wanted {
-                // Fails for a file that was removed: its watch ended with it.
+                // Fails for a removed file, whose watch ended with it.
                 let _ = watcher.unwatch(path);
                 lock(shared).watched.remove(path);
                 periods.remove(path);
@@ -269,11 +269,11 @@ impl PathWatcher {
     }
 }
 
-/// Why a path is not watched.
+/// The reason why a path is not watched.
 #[derive(Clone, Copy, Debug)]
 enum Unwatched {
     Missing,
-    /// It may not be read, or the kernel has no watches left.
+    /// It is not readable, or the kernel has no watches left.
     Refused,
 }
 
@@ -286,7 +286,7 @@ impl From<&io::Error> for Unwatched {
     }
 }
 
-/// The file of a path. Linux notifies of the removal of a file before its name is gone: then it has no names by its own account.
+/// The file at a path. Linux reports the removal of a file before its name is gone, when its link count is already 0.
 fn file_at(path: &Path) -> io::Result<FileId> {
     let metadata = std::fs::metadata(path)?;
     if metadata.nlink() == 0 && !metadata.is_dir() {
@@ -329,7 +329,7 @@ mod tests {
         assert!(!watcher.needs_polling(), "nothing happened in it");
         while !watcher.needs_polling() {
             (&neighbor).write_all(b"text").unwrap();
-            // A caller that is asleep learns of it.
+            // A sleeping caller is notified of it.
             changes.recv().unwrap();
             watcher.watch(wanted.clone());
         }
@@ -368,7 +368,7 @@ mod tests {
         let mut watcher = PathWatcher::new(move || _ = sender.send(()));
         assert!(watcher.watch(targets(&[&first, &second], &[])));
         assert!(!watcher.watch(targets(&[&second], &[])));
-        // Written through the other name.
+        // Written under the other name.
         fs::write(&first, "text").unwrap();
         changes.recv().unwrap();
         fs::remove_file(&first).unwrap();
@@ -387,11 +387,11 @@ mod tests {
         let file = folder.path().join("audit.log");
         let (sender, changes) = mpsc::channel();
         let mut watcher = PathWatcher::new(move || _ = sender.send(()));
-        // File systems use the number of a removed file again.
+        // File systems reuse the number of a removed file.
         for round in 0..50 {
             fs::write(&file, "").unwrap();
             watcher.watch(targets(&[&file], &[]));
-            // With and without a watch of the directory: each loses the watch of the file in another way.
+            // With and without a watch of the directory, because the watch of the file is lost in different ways.
             if round % 2 == 0 {
                 watcher.watch(targets(&[&file], &[folder.path()]));
             }
@@ -406,7 +406,7 @@ mod tests {
         }
     }
 
-    /// The caller sleeps until it is called, watches again, and looks, as a follower does without its poll.
+    /// The caller sleeps until it is called, updates the watches, and checks the file, like a follower without polling.
     #[test]
     fn a_directory_that_is_removed_and_created_again_is_noticed_at_any_moment() {
         let folder = tempfile::tempdir().unwrap();
@@ -421,13 +421,13 @@ mod tests {
                 let content = round.to_string();
                 std::thread::scope(|scope| {
                     scope.spawn(|| {
-                        // It may not be there yet.
+                        // It may not exist yet.
                         let _ = fs::remove_dir_all(if round % 2 == 0 { &root } else { &directory });
                         for _ in 0..round % 20 {
                             std::thread::yield_now();
                         }
                         fs::create_dir_all(&directory).unwrap();
-                        // Appears with its content: that is not notified for a directory.
+                        // It appears with its content, which is not reported for a directory.
                         fs::write(root.join("new"), &content).unwrap();
                         fs::rename(root.join("new"), &file).unwrap();
                     });

@@ -1,4 +1,4 @@
-//! Keeps how far a sink has delivered.
+//! Stores how far a sink has delivered.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -11,7 +11,7 @@ use super::{Error, dir, schema};
 /// How long a sink waits for the daemon's transaction. Only this sink is delayed by it.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Where a sink starts that the store does not know yet.
+/// Where a sink starts that is new to the store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SinkStart {
     /// After the latest alert: only alerts stored from now on.
@@ -29,7 +29,7 @@ pub struct Cursor {
 }
 
 impl Cursor {
-    /// Registers a sink, if the store does not know its name yet. Alerts it has not delivered count as its backlog.
+    /// Registers a sink, if its name is new to the store. Undelivered alerts count as its backlog.
     ///
     /// # Errors
     ///
@@ -38,7 +38,7 @@ impl Cursor {
         let path = dir::file(dir);
         let connection = schema::connect_existing(dir, &path, BUSY_TIMEOUT)?;
         let register = match start {
-            // From the sequence, since the latest alert may have been deleted.
+            // From the sequence, because the latest alert may have been deleted.
             SinkStart::Newest => {
                 "INSERT INTO cursors (sink, seq)
                  VALUES (?1, coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'alerts'), 0))
@@ -52,7 +52,7 @@ impl Cursor {
         Ok(Cursor { connection, path, sink: sink.to_owned() })
     }
 
-    /// Forgets a sink: what it has not delivered no longer counts as a backlog.
+    /// Removes a sink: alerts that it has not delivered no longer count as a backlog.
     ///
     /// # Errors
     ///
@@ -76,11 +76,11 @@ impl Cursor {
         })
     }
 
-    /// Saves that everything up to this alert is delivered. May move back, to deliver alerts again.
+    /// Saves that all alerts up to this one are delivered. May move back, to deliver alerts again.
     ///
     /// # Errors
     ///
-    /// The cursor is unchanged then; after a restart the sink delivers again from there.
+    /// If the cursor cannot be saved. It is unchanged then, and after a restart the sink delivers again from there.
     pub fn save(&self, seq: i64) -> Result<(), Error> {
         query(&self.path, || {
             let mut statement = self.connection.prepare_cached(

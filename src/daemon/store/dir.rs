@@ -51,14 +51,14 @@ pub(super) fn create(dir: &Path) -> Result<(), Error> {
     DirBuilder::new().recursive(true).mode(0o700).create(dir).at(dir)
 }
 
-/// The lock of a state directory, until it is dropped. The kernel releases it however the process ends.
+/// The lock of a state directory, held until it is dropped. The kernel releases it however the process ends.
 #[derive(Debug)]
 pub(super) struct DirLock(File);
 
 impl Drop for DirLock {
     fn drop(&mut self) {
-        // Closing the file is not enough: a child process that another thread is starting has a copy of the descriptor until it executes
-        // its program, and holds the lock with it. If this fails, closing is what is left.
+        // Closing the file is not sufficient: a child process being started by another thread has a copy of the descriptor until it
+        // executes its program, and thereby holds the lock. If this call fails, closing is the only option left.
         let _ = self.0.unlock();
     }
 }
@@ -75,13 +75,13 @@ pub(super) fn lock(dir: &Path) -> Result<DirLock, Error> {
     }
 }
 
-/// Creates an empty database file with mode 0600 if there is none: SQLite would use the umask.
-/// Returns whether there was one without content.
+/// Creates an empty database file with mode 0600 if there is none, since SQLite would use the umask. Returns whether there was an empty
+/// one.
 pub(super) fn create_file(path: &Path) -> Result<bool, Error> {
     match OpenOptions::new().create_new(true).write(true).mode(0o600).open(path) {
         Ok(_) => Ok(false),
         Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
-            // The content of a database that was not closed may be in its log alone.
+            // The content of a database that was not closed may be only in its write-ahead log.
             let is_empty =
                 |suffix| fs::metadata(with_suffix(path, suffix)).map_or(true, |file| file.len() == 0);
             Ok(is_empty("") && is_empty("-wal"))
@@ -90,14 +90,14 @@ pub(super) fn create_file(path: &Path) -> Result<bool, Error> {
     }
 }
 
-/// The permission bits of a directory that any user can write to: they can replace the store. With the sticky bit, which `/tmp`
-/// has, they cannot.
+/// The permission bits of a directory that any user can write to: such a user can replace the store. With the sticky bit, as on `/tmp`,
+/// this is impossible.
 pub(super) fn world_writable(dir: &Path) -> Result<Option<u32>, Error> {
     let mode = fs::metadata(dir).at(dir)?.permissions().mode() & 0o7777;
     Ok((mode & 0o002 != 0 && mode & 0o1000 == 0).then_some(mode))
 }
 
-/// Distinguishes a file from others, also from one that has its name later.
+/// Distinguishes a file from others, including one that has its name later.
 pub(super) type FileIdentity = (u64, u64);
 
 /// Returns the identity of the file that has this path now.
@@ -168,7 +168,7 @@ mod tests {
     fn a_copy_of_the_descriptor_does_not_keep_the_lock() {
         let dir = tempfile::tempdir().unwrap();
         let held = lock(dir.path()).unwrap();
-        // As a child process has one for a moment.
+        // Like the copy that a child process has for a moment.
         let copy = held.0.try_clone().unwrap();
         assert!(matches!(lock(dir.path()), Err(Error::InUse { .. })));
         drop(held);

@@ -1,4 +1,4 @@
-//! Errors of the store, each with what to do about it.
+//! Errors of the store, each with advice for the operator.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use rusqlite::ErrorCode;
 use rusqlite::ffi;
 
-/// Why an operation of the store failed. After any error the store holds all of a batch or nothing of it. The message is complete: it
-/// includes the cause.
+/// Why an operation of the store failed. After any error, the store contains either all of a batch or nothing of it. The message is
+/// complete: it includes the cause.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// Another process writes to this store.
@@ -19,7 +19,7 @@ pub enum Error {
         /// The state directory.
         dir: PathBuf,
     },
-    /// The directory has no store.
+    /// The directory contains no store.
     #[error(
         "no store in {}: `pullwatch run` creates one; if its state is in another directory, use --state-dir",
         dir.display()
@@ -51,7 +51,7 @@ pub enum Error {
         path: PathBuf,
         /// Version of its format.
         found: u32,
-        /// The version this program reads.
+        /// The version that this program reads.
         known: u32,
     },
     /// The file is a database of another program.
@@ -60,7 +60,7 @@ pub enum Error {
         /// The file.
         path: PathBuf,
     },
-    /// The file is damaged, which was found while running. [`Store::open`](super::Store::open) moves such a file aside.
+    /// The file is damaged, which was detected while running. [`Store::open`](super::Store::open) moves such a file aside.
     #[error("{} is damaged ({cause}): the next start moves it aside and creates a new one", path.display())]
     Corrupt {
         /// The file.
@@ -85,7 +85,7 @@ pub enum Error {
     Forbidden {
         /// The file or directory.
         path: PathBuf,
-        /// The error of the system.
+        /// The operating system's error.
         cause: Box<dyn std::error::Error + Send + Sync>,
     },
     /// The file system cannot share memory between processes. Most network file systems cannot.
@@ -102,7 +102,7 @@ pub enum Error {
     Full {
         /// The file.
         path: PathBuf,
-        /// The error of the system.
+        /// The operating system's error.
         cause: rusqlite::Error,
     },
     /// Another process locked the file for longer than the timeout: try again.
@@ -110,7 +110,7 @@ pub enum Error {
     Busy {
         /// The file.
         path: PathBuf,
-        /// The error of the database.
+        /// The database's error.
         cause: rusqlite::Error,
     },
     /// A file or directory could not be read or written.
@@ -118,7 +118,7 @@ pub enum Error {
     Io {
         /// The file or directory.
         path: PathBuf,
-        /// The error of the system.
+        /// The operating system's error.
         cause: io::Error,
     },
     /// Any other error of the database.
@@ -126,7 +126,7 @@ pub enum Error {
     Database {
         /// The file.
         path: PathBuf,
-        /// The error of the database.
+        /// The database's error.
         cause: rusqlite::Error,
     },
 }
@@ -141,9 +141,9 @@ impl Error {
         let path = path.to_owned();
         let Some(error) = cause.sqlite_error() else { return Error::Database { path, cause } };
         match (error.code, error.extended_code) {
-            // The shared memory of the WAL is a file that grows, and the first to fail on a full disk. SQLite has one code for a
-            // full disk: quotas, limits of the process and broken disks are errors of writing. All of them leave nothing of the
-            // batch, and all may end while the process waits.
+            // The WAL's shared memory is a file that grows, and is the first to fail on a full disk. SQLite has only one code for a full
+            // disk: quotas, process limits and broken disks are write errors. In all these cases nothing of the batch is stored, and the
+            // condition may end while the process waits.
             (ErrorCode::DiskFull, _)
             | (_, ffi::SQLITE_IOERR_SHMSIZE | ffi::SQLITE_IOERR_WRITE | ffi::SQLITE_IOERR_TRUNCATE) => {
                 Error::Full { path, cause }

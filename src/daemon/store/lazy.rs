@@ -5,8 +5,7 @@ use std::sync::{Mutex, PoisonError};
 
 use super::{Error, StoreReader};
 
-/// Opens the store of a directory on first use, and again after an error: the store may not exist yet, or may have been
-/// replaced.
+/// Opens the store of a directory on first use, and again after an error: the store may not exist yet, or may have been replaced.
 #[derive(Debug)]
 pub(crate) struct LazyReader {
     dir: PathBuf,

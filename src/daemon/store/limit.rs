@@ -9,13 +9,13 @@ use rusqlite::{Connection, Transaction};
 use super::batch::{Batch, Undelivered};
 use crate::detection::alert::NewAlert;
 
-/// Bytes of alerts after whose insertion the size is checked again.
+/// Bytes of inserted alerts after which the size is checked again.
 pub(super) const CHECK_BYTES: usize = 256 << 10;
 
 /// Number of alerts that are deleted between two checks of the size.
 const SLICE: i64 = 50;
 
-/// This many of the latest alerts are kept whatever the size: learned state takes room too, and must not cost all alerts.
+/// Minimum number of latest alerts that are kept regardless of the size: learned state also takes room, and must not displace all alerts.
 const MIN_ALERTS: i64 = 100;
 
 /// Size of the row of an event's digest and its index entry, in bytes.
@@ -24,11 +24,11 @@ const DIGEST_BYTES: usize = 80;
 /// Size of an alert's row without its texts, and of its entries in three indexes, in bytes.
 const ROW_OVERHEAD: usize = 160;
 
-/// Room for the log of some transactions, as far as a small maximum size allows that.
+/// Room for the write-ahead log of several transactions, if the maximum size allows it.
 const MIN_LOG_BYTES: u64 = 4 << 20;
 const MAX_LOG_BYTES: u64 = 32 << 20;
 
-/// The part of the maximum size that is set apart for the write-ahead log, in bytes.
+/// The part of the maximum size that is reserved for the write-ahead log, in bytes.
 pub(super) fn log_budget(max_bytes: u64) -> u64 {
     (max_bytes / 8).clamp(MIN_LOG_BYTES.min(max_bytes / 4), MAX_LOG_BYTES)
 }
@@ -38,17 +38,17 @@ pub(super) fn payload(alert: &NewAlert) -> usize {
     alert.json.len() + alert.message.len() + alert.rule.len() + alert.actor.len() + alert.target.len()
 }
 
-/// Upper estimate of the pages that a batch needs, in bytes.
+/// Upper estimate of the number of pages that a batch needs.
 pub(super) fn estimate(batch: &Batch<'_>) -> u64 {
     let alerts: usize = batch.alerts.iter().map(|alert| payload(alert) + ROW_OVERHEAD).sum();
     // A prepared Kafka transaction is one change with all its alerts.
     let changes: usize = batch.changes.iter().map(|change| change.value.as_ref().map_or(0, Vec::len)).sum();
-    // Rows of an overflow chain, and pages that a random insertion splits, are not full.
+    // Pages of overflow chains, and pages split by random insertions, are not full.
     let rows = alerts + changes;
     u64::try_from(rows + rows / 4 + batch.seen.len() * DIGEST_BYTES).unwrap_or(u64::MAX)
 }
 
-/// The maximum size and the cursors of the sinks, as of one transaction.
+/// The maximum size and the cursors of the sinks, as of the start of a transaction.
 pub(super) struct Limit {
     max_bytes: u64,
     cursors: Vec<(String, i64)>,
@@ -95,7 +95,7 @@ impl Limit {
     }
 }
 
-/// Deletes a slice of the oldest alerts, and returns their sequence numbers.
+/// Deletes a number of the oldest alerts, and returns their sequence numbers.
 fn delete_oldest(transaction: &Transaction<'_>) -> Result<Vec<i64>, rusqlite::Error> {
     delete(
         transaction,
@@ -129,7 +129,7 @@ pub(super) fn cursors(transaction: &Transaction<'_>) -> Result<Vec<(String, i64)
     statement.query_map((), |row| Ok((super::read::text(row, 0)?, row.get(1)?)))?.collect()
 }
 
-/// Adds the deleted alerts that each sink had not delivered.
+/// Counts, for each sink, the deleted alerts that it had not delivered.
 fn count_undelivered(cursors: &[(String, i64)], deleted: &[i64], undelivered: &mut Undelivered) {
     for (sink, cursor) in cursors {
         let count = deleted.iter().filter(|seq| *seq > cursor).count() as u64;
@@ -143,7 +143,7 @@ fn count_undelivered(cursors: &[(String, i64)], deleted: &[i64], undelivered: &m
     }
 }
 
-/// Bytes of the pages of the database that are in use.
+/// Size of the database pages that are in use, in bytes.
 fn used_bytes(connection: &Connection) -> Result<u64, rusqlite::Error> {
     let (pages, free) = (pragma(connection, "page_count")?, pragma(connection, "freelist_count")?);
     let bytes = pages.saturating_sub(free).saturating_mul(pragma(connection, "page_size")?);

@@ -1,15 +1,15 @@
 //! Keeps alerts, source positions and learned state in one SQLite file.
 //!
-//! In: batches of redacted alerts with the position and the state changes that belong to them, each in one transaction. Out: the
-//! same, for sinks, commands and the next start. A kill at any instant leaves all of a batch or nothing of it: so no alert is
-//! lost, and none is stored twice. What must never enter: events, rules, anything that is not redacted.
+//! Takes batches of redacted alerts with their position and state changes, each in one transaction, and returns them to sinks, commands and
+//! the next start. After a kill at any instant, either all of a batch is stored or nothing of it, so no alert is lost, and none is stored
+//! twice. Events, rules and anything that is not redacted must never enter.
 //!
-//! There are four ways in. [`Store`] belongs to the daemon: it alone writes batches and deletes alerts, and a lock allows one per
-//! directory. [`StoreReader`] reads, also from another process, and neither waits for the daemon nor blocks it. [`Cursor`] keeps how far a
+//! There are four interfaces. [`Store`] belongs to the daemon: only it writes batches and deletes alerts, and a lock allows one per
+//! directory. [`StoreReader`] reads, even from another process, and neither waits for the daemon nor blocks it. [`Cursor`] stores how far a
 //! sink has delivered. [`acknowledge`] marks alerts as seen by a person.
 //!
-//! All texts in the file may be chosen by an attacker, and the file may be damaged: values are checked when they are read, and
-//! nothing here panics on them. Nothing is escaped here; that is up to the code that shows a text.
+//! An attacker may choose any text in the file, and the file may be damaged, so values are checked when they are read, and nothing here
+//! panics on them. Text is not escaped here; that is up to the code that displays it.
 
 mod acknowledgements;
 mod batch;

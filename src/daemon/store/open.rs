@@ -1,4 +1,4 @@
-//! Opens a store: lock, check, move a damaged file aside, migrate.
+//! Opens a store: lock it, check it, move a damaged file aside, migrate it.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -15,7 +15,7 @@ use crate::daemon::time::unix_nanos;
 /// Size of a page, SQLite's default, in bytes.
 const PAGE_BYTES: u64 = 4096;
 
-/// Size of the write-ahead log at which it is written back, if the store has no maximum size.
+/// Size of the write-ahead log at which it is checkpointed, if the store has no maximum size.
 const DEFAULT_LOG_BYTES: u64 = 16 << 20;
 
 /// How a store is opened.
@@ -23,11 +23,11 @@ const DEFAULT_LOG_BYTES: u64 = 16 << 20;
 pub struct Options {
     /// How long to wait for another writer (a sink's cursor, an acknowledgement) before [`Error::Busy`].
     pub busy: Duration,
-    /// Check the whole file for damage. Takes about a second per gigabyte.
+    /// Whether to check the whole file for damage, which takes about a second per gigabyte.
     pub check: bool,
-    /// Maximum number of pages of 4 KiB; beyond it writes fail with [`Error::Full`].
+    /// Maximum number of pages of 4 KiB; writes beyond it fail with [`Error::Full`].
     pub max_pages: Option<u32>,
-    /// Maximum size of database and log in bytes: each commit deletes the oldest alerts to stay below it.
+    /// Maximum size of database and write-ahead log in bytes: each commit deletes the oldest alerts to stay below it.
     pub max_bytes: Option<u64>,
 }
 
@@ -37,18 +37,18 @@ impl Default for Options {
     }
 }
 
-/// An open store, and what an operator should know about it.
+/// An open store, and facts about it that an operator should know.
 #[derive(Debug)]
 pub struct Opened {
     /// The open store.
     pub store: Store,
-    /// The file was damaged and has this name now; the store starts empty.
+    /// The file was damaged and was renamed to this name; the store starts empty.
     pub set_aside: Option<PathBuf>,
     /// The file had this older version.
     pub migrated_from: Option<u32>,
-    /// The file existed and had no content, so that positions and learned state are lost.
+    /// The file existed but was empty, so positions and learned state are lost.
     pub was_empty: bool,
-    /// Any user can write to the state directory: its permission bits.
+    /// Any user can write to the state directory; contains its permission bits.
     pub world_writable: Option<u32>,
 }
 
@@ -79,10 +79,10 @@ impl Store {
     }
 }
 
-/// Connects to the file, checks it and migrates it. Returns the version it had, if that was an older one.
+/// Connects to the file, checks it and migrates it. Returns its previous version, if that was older.
 fn prepare(path: &Path, options: &Options) -> Result<(Connection, Option<u32>), Error> {
     let mut connection = schema::connect(path, options.busy)?;
-    // By default, closing writes the log back and deletes it. If the file is damaged, both are evidence.
+    // By default, closing checkpoints the log and deletes it. If the file is damaged, both files are evidence.
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true).at(path)?;
     let origin = schema::origin(&connection).at(path)?;
     let known = schema::current_version();
@@ -96,7 +96,7 @@ fn prepare(path: &Path, options: &Options) -> Result<(Connection, Option<u32>), 
         check(&connection, path)?;
     }
     if origin == FileOrigin::Empty {
-        // Takes effect at once only in a file without pages; otherwise it needs the VACUUM.
+        // Only takes effect immediately in a file without pages; otherwise it requires VACUUM.
         connection.pragma_update(None, "auto_vacuum", "INCREMENTAL").at(path)?;
         connection.execute_batch("VACUUM").at(path)?;
     }
@@ -105,11 +105,11 @@ fn prepare(path: &Path, options: &Options) -> Result<(Connection, Option<u32>), 
     if !mode.eq_ignore_ascii_case("wal") {
         return Err(Error::NoWal { path: path.to_owned() });
     }
-    // A quarter of the log's budget, so that the commit that exceeds it still fits. Writing back 16 MiB takes some 10 ms; the sinks'
-    // connections do it at 4 MiB, on their own time.
+    // A quarter of the log's budget, so that the commit that exceeds it still fits. Checkpointing 16 MiB takes about 10 ms; the sinks'
+    // connections do it at 4 MiB, in their own time.
     let log_bytes = options.max_bytes.map_or(DEFAULT_LOG_BYTES, |bytes| log_budget(bytes) / 4);
     let log_pages = log_bytes / PAGE_BYTES;
-    // After one large transaction the log is truncated.
+    // After one large transaction, the log is truncated.
     connection.pragma_update_and_check(None, "journal_size_limit", i64_of(log_bytes), |_| Ok(())).at(path)?;
     connection.pragma_update_and_check(None, "wal_autocheckpoint", i64_of(log_pages), |_| Ok(())).at(path)?;
     if let Some(pages) = options.max_pages {

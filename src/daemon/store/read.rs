@@ -10,7 +10,7 @@ use super::error::query;
 use super::{Ack, AlertId, Error, StateEntry, StoredAlert, dir, schema};
 use crate::detection::alert::Priority;
 
-/// How long to wait while the daemon locks the file exclusively, which it does only to recover after a kill.
+/// How long to wait while the daemon locks the file exclusively, which only happens during recovery after a kill.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
 const COLUMNS: &str = "alerts.seq, alerts.id, alerts.time, alerts.stored, alerts.rule, alerts.priority, alerts.actor, \
@@ -18,10 +18,10 @@ const COLUMNS: &str = "alerts.seq, alerts.id, alerts.time, alerts.stored, alerts
 const ACK_COLUMNS: &str = "acks.at, acks.by, acks.note";
 const FROM: &str = "alerts LEFT JOIN acks ON acks.id = alerts.id";
 
-/// Selects alerts. The default selects all of them.
+/// Selects alerts. The default selects all alerts.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Filter {
-    /// Only alerts whose id starts so.
+    /// Only alerts whose id starts with this prefix.
     pub id: Option<IdPrefix>,
     /// Only alerts of this rule.
     pub rule: Option<String>,
@@ -31,13 +31,13 @@ pub struct Filter {
     pub actor: Option<String>,
     /// Earliest time of the event, in nanoseconds since 1970-01-01T00:00:00Z.
     pub since: Option<i64>,
-    /// The time of the event is before this.
+    /// Exclusive end of the time of the event.
     pub until: Option<i64>,
-    /// Only alerts that are acknowledged, or only those that are not.
+    /// Only acknowledged alerts, or only unacknowledged ones.
     pub acknowledged: Option<bool>,
     /// Maximum number of alerts; no limit if `None`.
     pub limit: Option<u32>,
-    /// Only alerts with a lower `seq`: the next page.
+    /// Only alerts with a lower `seq`, for the next page.
     pub before_seq: Option<i64>,
 }
 
@@ -81,11 +81,11 @@ pub enum IdMatch {
     None,
     /// Exactly one alert.
     One(Box<Listed>),
-    /// Several alerts; holds the ids of the first ones.
+    /// Several alerts; contains the ids of the first ones.
     Several(Vec<AlertId>),
 }
 
-/// Numbers about the content of a store.
+/// Statistics on the content of a store.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Stats {
     /// Number of alerts.
@@ -154,8 +154,8 @@ impl StoreReader {
     ///
     /// If the file cannot be read.
     pub fn list(&self, filter: &Filter) -> Result<Vec<Listed>, Error> {
-        // Without the bounds, a query for the last hour would read all alerts until the limit is reached. NOT INDEXED: read in the
-        // order of `seq`, or all alerts of the time range would be sorted for each page.
+        // Without the bounds, a query for the last hour would read all alerts until the limit is reached. NOT INDEXED reads in the order of
+        // `seq`; otherwise, all alerts of the time range would be sorted for each page.
         let Some((first, last)) = self.seq_bounds(filter)? else { return Ok(Vec::new()) };
         let (conditions, mut parameters) = conditions(filter);
         let limit = filter.limit.map_or(-1, i64::from);
@@ -170,8 +170,8 @@ impl StoreReader {
         })
     }
 
-    /// The lowest and highest sequence number of alerts in the filter's time range, if there are any. Alerts are stored roughly in
-    /// the order of their times, so that few others are in between.
+    /// The lowest and highest sequence number of alerts in the filter's time range, if there are any. Alerts are stored roughly in the
+    /// order of their times, so there are few other alerts in between.
     fn seq_bounds(&self, filter: &Filter) -> Result<Option<(i64, i64)>, Error> {
         if (filter.since, filter.until) == (None, None) {
             return Ok(Some((i64::MIN, i64::MAX)));
@@ -222,8 +222,8 @@ impl StoreReader {
         })
     }
 
-    /// Returns the `seq` up to which all of these sinks have delivered; the maximum if there are no sinks. A sink that has not started
-    /// yet counts as 0.
+    /// Returns the `seq` up to which all of these sinks have delivered; the maximum value if there are no sinks. A sink that has not
+    /// started yet counts as 0.
     ///
     /// # Errors
     ///
@@ -249,7 +249,7 @@ impl StoreReader {
         query(&self.path, || state(&self.connection, kind))
     }
 
-    /// Returns the names of the rules that alerts were stored for, in order.
+    /// Returns the names of the rules of all stored alerts, in order.
     ///
     /// # Errors
     ///
@@ -262,7 +262,7 @@ impl StoreReader {
         })
     }
 
-    /// Returns numbers about the content, all from one snapshot.
+    /// Returns statistics on the content, all from one snapshot.
     ///
     /// # Errors
     ///
@@ -291,7 +291,7 @@ impl StoreReader {
                 .prepare_cached("SELECT sink, seq FROM cursors ORDER BY sink")?
                 .query_map((), |row| Ok((text(row, 0)?, row.get(1)?)))?
                 .collect::<Result<_, _>>()?;
-            // The plus makes SQLite count on an index instead of the table, whose rows are large.
+            // The plus makes SQLite count using an index instead of the table, whose rows are large.
             let mut behind = snapshot.prepare_cached("SELECT count(*) FROM alerts WHERE +seq > ?1")?;
             for (name, seq) in sinks {
                 let backlog = match seq {
@@ -373,7 +373,7 @@ fn unsigned(row: &Row<'_>, column: usize) -> Result<u64, rusqlite::Error> {
 }
 
 fn alert(row: &Row<'_>) -> Result<StoredAlert, rusqlite::Error> {
-    // An unknown number reads as the lowest priority.
+    // An unknown number is read as the lowest priority.
     let priority = usize::try_from(row.get::<_, i64>(5)?).ok().and_then(|number| Priority::ALL.get(number));
     Ok(StoredAlert {
         seq: row.get(0)?,

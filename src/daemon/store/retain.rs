@@ -9,16 +9,16 @@ use super::error::WithPath as _;
 use super::limit::{self, Limit, pragma};
 use super::{Error, Store, schema};
 
-/// Maximum number of alerts that a step deletes by age. 500 take some milliseconds.
+/// Maximum number of alerts that a step deletes by age. 500 take a few milliseconds.
 const MAX_ALERTS_PER_STEP: i64 = 500;
 
 /// Maximum number of event digests that a step deletes.
 const MAX_DIGESTS_PER_STEP: i64 = 2000;
 
-/// This many free pages may stay in the file: they are used again, and need not be returned and requested in turn.
+/// Number of free pages that may stay in the file: they are reused, and need not be returned and requested again.
 const SPARE_PAGES: i64 = 256;
 
-/// What is kept, and for how long.
+/// Retention limits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Retention {
     /// Alerts that were stored longer ago are deleted, if every sink has delivered them.
@@ -32,8 +32,8 @@ pub struct Retention {
 }
 
 impl Default for Retention {
-    /// 90 days and 512 MiB of alerts. One hour and 500,000 digests of events, which take about 40 MB: the apiserver repeats a batch
-    /// for some minutes.
+    /// 90 days and 512 MiB of alerts. One hour and 500,000 digests of events, which take about 40 MB: the apiserver repeats a batch for a
+    /// few minutes.
     fn default() -> Self {
         Retention {
             max_age: Some(Duration::from_secs(90 * 86_400)),
@@ -51,17 +51,17 @@ pub struct Retained {
     pub deleted: u64,
     /// Alerts among them that a sink had not delivered.
     pub undelivered: Undelivered,
-    /// More is to be deleted: call again.
+    /// There is more to delete: call again.
     pub has_more: bool,
 }
 
 impl Store {
-    /// Deletes what exceeds the limits: one step of some milliseconds, in a transaction of its own. `now` is in nanoseconds
-    /// since 1970-01-01T00:00:00Z.
+    /// Deletes data beyond the limits, in one step of a few milliseconds, in a separate transaction. `now` is in nanoseconds since
+    /// 1970-01-01T00:00:00Z.
     ///
     /// # Errors
     ///
-    /// Nothing is deleted then.
+    /// If the file cannot be written; nothing is deleted then.
     pub fn retain(&mut self, retention: &Retention, now: i64) -> Result<Retained, Error> {
         let path = &self.path;
         let transaction = schema::begin(&mut self.connection).at(path)?;
@@ -112,7 +112,7 @@ fn cutoff(now: i64, age: Duration) -> i64 {
 /// Returns some free pages to the file system, if there are many. Returns whether there are more.
 fn return_free_pages(connection: &Connection) -> Result<bool, rusqlite::Error> {
     let free = pragma(connection, "freelist_count")?;
-    // A tenth of the file is not worth it.
+    // A tenth of the file is not worth the effort.
     let spare = SPARE_PAGES.max(pragma(connection, "page_count")? / 10);
     if free <= spare {
         return Ok(false);

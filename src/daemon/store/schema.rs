@@ -9,7 +9,7 @@ use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
 use super::Error;
 use super::error::WithPath as _;
 
-/// Application id in the file's header (`plwt`): tells the database from those of other programs.
+/// Application id in the file's header (`plwt`), which distinguishes the database from those of other programs.
 pub(super) const APPLICATION_ID: i32 = 0x706c_7774;
 
 /// Element n migrates version n to version n+1. Never change one that was released.
@@ -60,13 +60,14 @@ pub(super) enum FileOrigin {
 pub(super) fn connect(path: &Path, busy: Duration) -> Result<Connection, Error> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags).at(path)?;
-    // SQLite falls back to read-only access without an error, and would fail with the first batch.
+    // SQLite silently falls back to read-only access, and would fail with the first batch.
     if connection.is_readonly("main").at(path)? {
         let cause = std::io::Error::from(std::io::ErrorKind::PermissionDenied);
         return Err(Error::of_io(path, cause));
     }
     configure(&connection, busy).at(path)?;
-    // A commit survives a kill. A power failure may undo the last ones, together with their positions: the events are read again.
+    // A commit survives a kill. A power failure may undo the last commits together with their positions, and the events are then read
+    // again.
     connection.pragma_update(None, "synchronous", "NORMAL").at(path)?;
     Ok(connection)
 }
@@ -81,7 +82,7 @@ pub(super) fn connect_read_only(dir: &Path, path: &Path, busy: Duration) -> Resu
     Ok(connection)
 }
 
-/// Opens a connection that writes beside the daemon. The file must exist, in the current version.
+/// Opens a connection that writes concurrently with the daemon. The file must exist, in the current version.
 pub(super) fn connect_existing(dir: &Path, path: &Path, busy: Duration) -> Result<Connection, Error> {
     require_file(dir, path)?;
     let connection = connect(path, busy)?;
@@ -99,9 +100,9 @@ fn require_file(dir: &Path, path: &Path) -> Result<(), Error> {
 
 fn configure(connection: &Connection, busy: Duration) -> Result<(), rusqlite::Error> {
     connection.busy_timeout(busy)?;
-    // The default of 16 is less than there are statements.
+    // The default of 16 is less than the number of statements.
     connection.set_prepared_statement_cache_capacity(64);
-    // The file may be an attacker's: its schema may not call functions, and cells are checked for damage.
+    // The file may come from an attacker: its schema may not call functions, and cells are checked for damage.
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA, false)?;
     connection.pragma_update(None, "cell_size_check", true)
 }
@@ -153,7 +154,7 @@ pub(super) fn migrate(
 /// Begins a transaction that writes. Waits for other writers here, and nowhere later.
 pub(super) fn begin(connection: &mut Connection) -> Result<Transaction<'_>, rusqlite::Error> {
     if !connection.is_autocommit() {
-        // A transaction whose end failed would make all later ones fail.
+        // A transaction that failed to end would make all later ones fail.
         connection.execute_batch("ROLLBACK")?;
     }
     connection.transaction_with_behavior(TransactionBehavior::Immediate)

@@ -1,4 +1,4 @@
-//! Decisions of people to trust a reader.
+//! Decisions to trust a reader.
 
 use std::path::Path;
 use std::time::Duration;
@@ -10,8 +10,7 @@ use crate::detection::state::kind;
 /// How long to wait for the daemon's transaction.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Stores a decision about a reader, or removes it; the daemon may run meanwhile, and takes it over. Returns whether there was
-/// one before.
+/// Stores a decision about a reader, or removes it. A running daemon applies it. Returns whether there was one before.
 ///
 /// # Errors
 ///

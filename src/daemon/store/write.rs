@@ -1,4 +1,4 @@
-//! The daemon's access: it commits batches, and reads what a start needs to resume.
+//! The daemon's access: commits batches, and reads what is needed to resume after a start.
 
 use std::path::PathBuf;
 
@@ -32,8 +32,8 @@ impl Store {
         Ok(Store { connection, path, max_bytes, identity, _lock: lock })
     }
 
-    /// Checks that the database still has its path. SQLite keeps writing to a file that was removed, without an error, and the next
-    /// start would find nothing of it.
+    /// Checks that the database is still at its path. SQLite silently keeps writing to a file that was removed, and the next start would
+    /// find nothing of it.
     ///
     /// # Errors
     ///
@@ -134,7 +134,7 @@ impl Store {
         })
     }
 
-    /// Returns the size. Counts alerts on an index: some milliseconds per hundred thousand.
+    /// Returns the size. Counts alerts using an index, which takes a few milliseconds per hundred thousand.
     ///
     /// # Errors
     ///
@@ -170,7 +170,7 @@ fn write(
     let limit = max_bytes.map(|max_bytes| limit::Limit::new(transaction, max_bytes)).transpose()?;
     let mut unchecked = 0;
     if let Some(limit) = &limit {
-        // Before the inserts: they reuse the pages that become free, so that the file does not grow first.
+        // Before the inserts, which reuse the freed pages, so that the file does not grow first.
         limit.make_room(transaction, limit::estimate(batch), &mut committed.undelivered)?;
     }
     for alert in batch.alerts {

@@ -1,6 +1,6 @@
 //! The YAML test suite (`tests/data/yaml`, with its source and license).
 //!
-//! Each case is a text with the JSON that it means, or that it must be refused. Where the parser differs, the case is listed with the
+//! Each case is a text with the equivalent JSON, or with the expectation that it is rejected. Deviations of the parser are listed with the
 //! reason, and the list must be exact.
 
 use std::collections::BTreeSet;

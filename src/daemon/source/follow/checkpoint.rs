@@ -1,4 +1,4 @@
-//! How far a file was read, and how a file is recognized after a restart, a rename, a copy or compression.
+//! Records how far a file was read, and recognizes the file after a restart, a rename, a copy or compression.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -11,8 +11,7 @@ use super::file_id::FileId;
 use crate::daemon::source::decompress;
 use crate::daemon::source::input::Input;
 
-/// Length of the fingerprinted prefix, in bytes. An audit event has its id, time and user within it, so that two logs differ
-/// there.
+/// Length of the fingerprinted prefix, in bytes. It contains the id, time and user of an audit event, so two logs differ within it.
 const PREFIX_BYTES: usize = 1024;
 
 /// Identifies a file by the hash of its first bytes.
@@ -70,7 +69,7 @@ impl FilePrefix {
         &self.text
     }
 
-    /// Whether this is the file of the checkpoint, possibly renamed, copied, compressed or grown since.
+    /// Whether this is the file of the checkpoint, which may have been renamed, copied, compressed or extended since.
     pub fn matches(&self, checkpoint: &Checkpoint) -> bool {
         self.whole.length > 0 && self.whole == checkpoint.start || checkpoint.start.matches(&self.text)
     }
@@ -83,18 +82,18 @@ pub struct Checkpoint {
     pub device: u64,
     pub inode: u64,
     pub start: Fingerprint,
-    /// Decompressed bytes that were returned to the caller.
+    /// Number of decompressed bytes that were returned to the caller.
     pub offset: u64,
     /// File size at the last scan.
     pub size: u64,
     /// Nothing more will be read unless the file grows.
     pub is_finished: bool,
-    /// The offset is inside a line whose head was already returned as truncated; its remaining bytes are skipped.
+    /// The offset is inside a line whose head was already returned as truncated; the rest of the line is skipped.
     pub in_skipped_line: bool,
 }
 
 impl Checkpoint {
-    /// Positions behind the last complete line of a file.
+    /// Positions after the last complete line of a file.
     pub fn at_end(path: &Path) -> io::Result<Self> {
         let id = FileId::of(path)?;
         let mut file = File::open(path)?;
@@ -113,7 +112,7 @@ impl Checkpoint {
     }
 }
 
-/// The offset behind the last line break.
+/// The offset after the last line break.
 fn last_line_end(file: &mut File, size: u64) -> io::Result<u64> {
     use std::io::{Seek as _, SeekFrom};
     const STEP: u64 = 64 * 1024;

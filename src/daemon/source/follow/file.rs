@@ -26,23 +26,23 @@ enum Content {
 pub struct TrackedFile {
     pub path: PathBuf,
     pub id: FileId,
-    /// The log's own name refers to this file now (it was not rotated away).
+    /// Whether the log's own name refers to this file (it was not rotated).
     pub is_live: bool,
-    /// Order in which files were opened, which is their order in time.
+    /// The order in which files were opened, which is their order in time.
     pub number: u64,
     pub last_growth: Instant,
     content: Content,
     start: Fingerprint,
-    /// Decompressed bytes that were returned to the caller.
+    /// Number of decompressed bytes that were returned to the caller.
     offset: u64,
     /// Bytes that were read but not returned: a line without its line break.
     partial: Vec<u8>,
-    /// The head of the current line was returned as truncated; skip the rest of the line.
+    /// The head of the current line was returned as truncated; the rest of the line is skipped.
     in_skipped_line: bool,
     size: u64,
-    /// The last read returned bytes of other content than before (truncated and rewritten). The next scan looks for a copy.
+    /// The last read returned bytes of different content than before (truncated and rewritten). The next scan searches for a copy.
     was_replaced: bool,
-    /// Metadata at the time when the content was last verified to be the same file.
+    /// Metadata at the time when the content was last verified to belong to the same file.
     checked: Option<FileState>,
 }
 
@@ -85,7 +85,7 @@ impl TrackedFile {
         })
     }
 
-    /// The last bytes before the position, at most `most`. Empty for compressed files, which nobody writes to.
+    /// The last bytes before the position, at most `most`. Empty for compressed files, which are not written to.
     pub fn read_before(&mut self, most: u64) -> io::Result<Vec<u8>> {
         let Content::Plain(file) = &mut self.content else { return Ok(Vec::new()) };
         let from = self.offset.saturating_sub(most);
@@ -121,17 +121,17 @@ impl TrackedFile {
         self.was_replaced
     }
 
-    /// Whether this file's content starts with these bytes, so that a file that consists of them may be an unfinished copy of it.
+    /// Whether this file's content starts with these bytes. If so, a file that consists of them may be an unfinished copy of it.
     pub fn starts_with(&self, beginning: &[u8]) -> bool {
         let Content::Plain(file) = &self.content else { return false };
         let mut own = vec![0; beginning.len()];
         file.read_exact_at(&mut own, 0).is_ok() && own == beginning
     }
 
-    /// Extends the fingerprint if the file was shorter than the fingerprinted prefix before.
+    /// Extends the fingerprint if the file was previously shorter than the fingerprinted prefix.
     pub fn extend_fingerprint(&mut self) {
         if self.start.is_short() {
-            // A failure here repeats when the file is read, and is reported there.
+            // An error here occurs again when the file is read, and is reported there.
             let _ = self.read_fingerprint();
         }
     }
@@ -167,11 +167,10 @@ impl TrackedFile {
         }
     }
 
-    /// The size of the file if its content up to `offset + read` is still what was read, otherwise `None` (truncated or
-    /// rewritten).
+    /// The size of the file if its content up to `offset + read` is unchanged; otherwise `None` (truncated or rewritten).
     fn size_if_same(&self, read: usize) -> Option<u64> {
         let Content::Plain(file) = &self.content else { return Some(self.size) };
-        // If the metadata cannot be read, neither can the content; the read reports that.
+        // If the metadata cannot be read, the content cannot be read either, and the read reports the error.
         let Ok(metadata) = file.metadata() else { return Some(self.size) };
         let size = metadata.len();
         if size < self.offset + read as u64 || size < u64::from(self.start.length) {
@@ -191,7 +190,7 @@ impl TrackedFile {
     /// Starts over at the beginning of the rewritten file.
     pub fn restart(&mut self) {
         if let Content::Plain(file) = &mut self.content {
-            // A failure here repeats when the file is read, and is reported there.
+            // An error here occurs again when the file is read, and is reported there.
             let _ = file.seek(SeekFrom::Start(0));
         }
         self.start = Fingerprint::default();
@@ -217,8 +216,8 @@ impl TrackedFile {
             }
             let was_seen = self.start.length > 0 || self.offset + before as u64 > 0;
             if was_seen && self.size_if_same(self.partial.len()).is_none() {
-                // Truncated since the last scan: these bytes come from the middle of the new content. Unread bytes of the old
-                // content are in a copy, which the next scan looks for.
+                // Truncated since the last scan: these bytes come from the middle of the new content. Unread bytes of the old content are
+                // in a copy, which the next scan searches for.
                 self.partial.truncate(before);
                 (self.was_replaced, self.checked) = (true, None);
                 return Ok(ReadStep::Idle);
@@ -233,7 +232,7 @@ impl TrackedFile {
                 }
             }
             if self.in_skipped_line {
-                // Skip the remaining bytes of a line whose head was returned.
+                // Skips the rest of a line whose head was returned.
                 let end = memchr::memchr(b'\n', &self.partial);
                 let skipped = end.map_or(self.partial.len(), |end| end + 1);
                 self.partial.drain(..skipped);
@@ -244,8 +243,8 @@ impl TrackedFile {
                 }
             }
             let from = before.min(self.partial.len());
-            // A NUL byte ends a line, too: a file that is truncated under its writer has a hole up to the old position, which may be as
-            // long as all that was written before.
+            // A NUL byte also ends a line: a file that is truncated while being written has a hole up to the old position, which may be as
+            // long as everything written before.
             if let Some(end) = memchr::memrchr2(b'\n', 0, &self.partial[from..]) {
                 let end = from + end + 1;
                 let hole = self.partial[..end].iter().take_while(|byte| **byte == 0).count();
@@ -290,7 +289,7 @@ impl TrackedFile {
                 return Ok(());
             }
         };
-        // If the prefix changed, the file was truncated meanwhile: keep the old fingerprint, so that this is detected.
+        // If the prefix changed, the file was truncated meanwhile: the old fingerprint is kept, so that this is detected.
         if self.start.length == 0 || self.start.matches(&beginning) {
             self.start = Fingerprint::of(&beginning);
         }

@@ -1,11 +1,11 @@
-//! The identity of an open file, and the metadata by which a change of it is noticed.
+//! The identity of an open file, and metadata that reveals changes to it.
 
 use std::fs::Metadata;
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
-/// Identifies a file as long as it exists, under any name.
+/// Identifies a file under any name, as long as it exists.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct FileId {
     pub device: u64,
@@ -18,7 +18,7 @@ impl FileId {
         Self::and_state(path).map(|(id, _)| id)
     }
 
-    /// Also returns what changes with every write, rename or chmod.
+    /// Also returns metadata that changes with every write, rename or chmod.
     pub fn and_state(path: &Path) -> io::Result<(Self, FileState)> {
         let metadata = std::fs::metadata(path)?;
         Ok((FileId::from(&metadata), FileState::of(&metadata)))

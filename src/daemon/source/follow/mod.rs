@@ -1,17 +1,17 @@
-//! Follows a log that is being written, through every kind of rotation.
+//! Follows a log while it is being written, through every kind of rotation.
 //!
-//! Takes the path of a log and the checkpoints of an earlier run. Returns buffers of whole records, and checkpoints up to which
-//! everything was returned. A file is identified by device and inode while it is open, and by a hash of its first bytes after a
-//! restart, renamed or compressed; never by its name.
+//! Takes the path of a log and the checkpoints of an earlier run. Returns buffers of whole records, and checkpoints up to which everything
+//! was returned. A file is identified by device and inode while it is open, and by a hash of its first bytes after a restart, renamed or
+//! compressed; never by its name.
 //!
-//! * **rename and create** (kube-apiserver, logrotate): the old file stays open and is read to its end under its new name, and
-//!   for [`CLOSE_DELAY`] longer, because the writer may reopen late.
-//! * **copytruncate**: when a file shrinks or its prefix changes, its unread bytes are in a copy, which is found by its prefix
-//!   and read from the old position. Otherwise copies are skipped, including unfinished ones.
+//! * **rename and create** (kube-apiserver, logrotate): the old file stays open and is read to its end under its new name, and for
+//!   [`CLOSE_DELAY`] longer, because the writer may reopen late.
+//! * **copytruncate**: when a file shrinks or its prefix changes, its unread bytes are in a copy, which is found by its prefix and read
+//!   from the old position. Otherwise copies are skipped, including unfinished ones.
 //! * **symbolic links that change, files that appear later**: each is a new file of a known log.
 //!
-//! Nothing here blocks or watches; the caller decides when to rescan. Must never enter: the format of records (see `chunker`),
-//! matching of patterns (see `discover`).
+//! This module neither blocks nor watches; the caller decides when to rescan. It does not know the format of records (see `chunker`) and
+//! matches no patterns (see `discover`).
 
 mod checkpoint;
 mod file;
@@ -37,16 +37,16 @@ use checkpoint::FilePrefix;
 use file::TrackedFile;
 use file_id::FileState;
 
-/// A rotated file is closed when nothing was written to it for this long.
+/// A rotated file is closed if nothing was written to it for this long.
 const CLOSE_DELAY: Duration = Duration::from_secs(60);
 
-/// With more open files than this, those that were read to their end are closed at once. They are reopened if they grow.
+/// If more files than this are open, those that were read to their end are closed immediately. They are reopened if they grow.
 const MAX_OPEN_FILES: usize = 64;
 
 /// Number of finished files that are remembered, to recognize copies of them.
 const MAX_FINISHED: usize = 4096;
 
-/// At least this many finished files are persisted, to recognize copies of them after a restart.
+/// Minimum number of finished files that are persisted, to recognize copies of them after a restart.
 const MIN_FINISHED_CHECKPOINTS: usize = 16;
 
 /// A file that was not open and not finished before.
@@ -57,22 +57,22 @@ struct NewFile {
     start: Fingerprint,
 }
 
-/// Bytes before the position of the last run that are read again for the lines that were given up. A piece of a line has at most
+/// Number of bytes before the position of the last run that are read again to find lines that were given up. A piece of a line has at most
 /// 16 KiB of content.
 const MAX_LOOK_BACK: u64 = 256 << 10;
 
-/// What was read, with the number of its file.
+/// Data that was read, with the number of its file.
 enum ReadResult {
     /// Whole lines.
     Lines(u64),
     /// The first bytes of a line.
     Head(u64),
-    /// A file is to be closed of which lines are held back.
+    /// A file with pending split lines has to be closed.
     Closing,
     Nothing,
 }
 
-/// Follows one log: a path, and the files that rotation made of it.
+/// Follows one log: a path, and the files created from it by rotation.
 #[derive(Debug)]
 pub struct LogFollower {
     live: PathBuf,
@@ -80,23 +80,23 @@ pub struct LogFollower {
     max_record: usize,
     /// Open files, oldest first.
     tracked: VecDeque<TrackedFile>,
-    /// Closed files with their numbers: read to the end, skipped, or (if not `is_finished`) unreadable, to be resumed when they
-    /// change.
+    /// Closed files with their numbers: read to the end, skipped, or (if not `is_finished`) unreadable and to be resumed when they change.
     finished: VecDeque<(u64, Checkpoint)>,
     /// Number of the newest file.
     number: u64,
-    /// Files that are ignored as long as their metadata does not change.
+    /// Files that are ignored until their metadata changes.
     skipped: HashMap<FileId, FileState>,
-    /// Files that could not be opened, and the directory if it could not be listed, and why, until they can or are gone.
+    /// Files that could not be opened (or the directory, if it could not be listed) with the reason, until they can be opened or no longer
+    /// exist.
     unreadable: BTreeMap<PathBuf, String>,
-    /// The directory could be listed the last time.
+    /// Whether the directory could be listed the last time.
     is_listed: bool,
     /// Checkpoints of the last run whose files were not found yet.
     previous: Vec<Checkpoint>,
     is_first_scan: bool,
-    /// A file was opened, so that `open_lines` knows what precedes its position.
+    /// A file was opened, so `open_lines` has to be told what precedes its position.
     is_resumed: bool,
-    /// Lines that were read and wait for their rest.
+    /// Lines that were read but are incomplete.
     open_lines: OpenLines,
     incidents: Vec<Incident>,
 }
@@ -127,7 +127,7 @@ impl LogFollower {
         std::mem::take(&mut self.incidents)
     }
 
-    /// Bytes on disk that were not read yet.
+    /// Number of bytes on disk that were not read yet.
     pub fn lag(&self) -> u64 {
         self.tracked.iter().map(|file| file.lag() + self.open_lines.held_of(file.number)).sum()
     }
@@ -137,14 +137,14 @@ impl LogFollower {
         !self.tracked.is_empty()
     }
 
-    /// What keeps new events from being read, and why: the file that the apiserver writes, or the directory, cannot be read, or another
-    /// file cannot and none is open. A rotated file beside an open one is an [incident](Incident) alone.
+    /// Problems that prevent reading new events, with the reason: the file that the apiserver writes, or the directory, cannot be read, or
+    /// another file cannot be read and none is open. An unreadable rotated file next to an open one is only an [incident](Incident).
     pub fn unreadable(&self) -> Option<(&Path, &str)> {
         let hides_new = |path: &Path| path == self.live || !self.is_listed || !self.is_open();
         self.unreadable.iter().map(|(path, error)| (&**path, &**error)).find(|(path, _)| hides_new(path))
     }
 
-    /// Paths of the open files that may still grow, except of the log's own.
+    /// Paths of the open files that may still grow, except for the log's own path.
     pub fn rotated_paths(&self) -> impl Iterator<Item = &Path> {
         let may_grow = |file: &&TrackedFile| {
             !file.is_live && !file.is_compressed() && FileId::of(&file.path).is_ok_and(|id| id == file.id)
@@ -165,10 +165,10 @@ impl LogFollower {
         }
     }
 
-    /// Positions up to which everything was returned by [`LogFollower::next`]. To be stored together with the results.
+    /// Positions up to which everything was returned by [`LogFollower::next`]. They must be stored together with the results.
     pub fn checkpoints(&self) -> Vec<Checkpoint> {
-        // Files older than all known ones are not read by the next run; younger ones have to be known. A file of which nothing
-        // was read has no fingerprint yet.
+        // The next run does not read files older than all known ones, and must know the younger ones. A file of which nothing was read has
+        // no fingerprint yet.
         let known = self.tracked.iter().filter(|file| file.checkpoint().start.length > 0);
         let oldest = known.map(|file| file.number).min().unwrap_or(self.number);
         let older = self.finished.partition_point(|(number, _)| *number < oldest);
@@ -176,7 +176,7 @@ impl LogFollower {
         let done = self.finished.iter().skip(from).map(|(_, checkpoint)| checkpoint);
         let open = self.tracked.iter().map(|file| {
             let checkpoint = file.checkpoint();
-            // The rest of these lines is not there yet: the next run reads them again.
+            // These lines are still incomplete, so the next run reads them again.
             let offset = checkpoint.offset.saturating_sub(self.open_lines.held_of(file.number));
             Checkpoint { offset, ..checkpoint }
         });
@@ -192,7 +192,7 @@ impl LogFollower {
         self.handle_truncation();
         let files = self.files();
         for file in &mut self.tracked {
-            // A copy may exist of bytes that were not read yet, and has to be recognized.
+            // There may be a copy with bytes that were not read yet, which has to be recognized.
             file.extend_fingerprint();
         }
         let mut unknown: Vec<PathBuf> = Vec::new();
@@ -224,7 +224,7 @@ impl LogFollower {
         let entries = match std::fs::read_dir(folder) {
             Ok(entries) => entries,
             Err(error) => {
-                // Once, until it can be listed.
+                // Reported once, until it can be listed again.
                 let folder = folder.to_owned();
                 if std::mem::replace(&mut self.is_listed, false) {
                     self.report_unreadable(folder, &error);
@@ -243,7 +243,7 @@ impl LogFollower {
     }
 
     fn open_new(&mut self, file: NewFile) {
-        // With a fingerprint from the start: copies are recognized, and a truncation before the first read is detected.
+        // The fingerprint is taken immediately, so that copies are recognized, and a truncation before the first read is detected.
         let checkpoint = file.checkpoint.unwrap_or(Checkpoint { start: file.start, ..Checkpoint::default() });
         self.open(file.path, Some(checkpoint));
     }
@@ -262,7 +262,7 @@ impl LogFollower {
             self.skip(&path);
             return;
         }
-        // The copy was made before the end of the original was read: it holds nothing new.
+        // The copy was made before the end of the original was read, so it contains nothing new.
         let is_shorter = |checkpoint: &Checkpoint| {
             !is_compressed(&path)
                 && path != self.live
@@ -278,7 +278,7 @@ impl LogFollower {
                 tracing::debug!(?file, number, "reading");
                 self.unreadable.remove(&path);
                 if !std::mem::replace(&mut self.is_resumed, true) {
-                    // An error shows up again when the file is read.
+                    // An error occurs again when the file is read.
                     let before = file.read_before(MAX_LOOK_BACK).unwrap_or_default();
                     self.open_lines.resume(&before);
                 }
@@ -322,7 +322,7 @@ impl LogFollower {
         self.remember(checkpoint, number);
     }
 
-    /// Keeps the checkpoint of a closed file. They are sorted by number, so that the oldest file is forgotten first.
+    /// Stores the checkpoint of a closed file. They are sorted by number, so that the oldest file is forgotten first.
     fn remember(&mut self, checkpoint: Checkpoint, number: u64) {
         if self.finished.len() >= MAX_FINISHED {
             self.finished.pop_front();
@@ -341,7 +341,7 @@ impl LogFollower {
         for at in 0..self.tracked.len() {
             let Some(old) = self.tracked[at].was_truncated() else { continue };
             tracing::debug!(file = ?self.tracked[at], "it was cut, or is another");
-            // List the files now: the copy was made before the truncation.
+            // List the files now, because the copy was made before the truncation.
             let copy = self.files().into_iter().find(|path| {
                 FileId::of(path).is_ok_and(|own| self.tracked.iter().all(|file| file.id != own))
                     && FilePrefix::of(path).is_ok_and(|beginning| beginning.matches(&old))
@@ -395,7 +395,7 @@ impl LogFollower {
         }
     }
 
-    /// Handles the head of a line that is too long or was never finished. It may continue lines that are held back.
+    /// Handles the head of a line that is too long or was never finished. It may continue pending lines.
     fn push_head(&mut self, file: u64, buffer: &mut Vec<u8>) -> Option<ReadStep> {
         if self.open_lines.is_empty() {
             return self.open_lines.push_unfinished(buffer).then_some(ReadStep::Head);
@@ -462,7 +462,7 @@ fn is_compressed(path: &Path) -> bool {
     rotation::uncompressed(&name).len() < name.len()
 }
 
-/// Whether a compressed file was modified recently, so that its writer may not be done.
+/// Whether a compressed file was modified recently, so that it may be incomplete.
 fn may_be_incomplete(path: &Path) -> bool {
     let written = || std::fs::metadata(path).ok()?.modified().ok()?.elapsed().ok();
     is_compressed(path) && written().is_some_and(|ago| ago < CLOSE_DELAY)

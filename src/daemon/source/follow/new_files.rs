@@ -10,7 +10,7 @@ use super::{
 };
 
 impl LogFollower {
-    /// Decides what to read of files whose inode is unknown.
+    /// Decides how to read files whose inode is unknown.
     pub(super) fn classify_new_files(&mut self, files: Vec<PathBuf>) {
         let mut candidates: Vec<(PathBuf, FilePrefix)> = Vec::new();
         for path in files {
@@ -18,7 +18,7 @@ impl LogFollower {
                 Ok(prefix) => candidates.push((path, prefix)),
                 // Renamed or removed since it was listed.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                // Retried when it changes; by then it is complete, or stays broken.
+                // Retried when it changes; by then it is either complete or permanently broken.
                 Err(_) if may_be_incomplete(&path) => {}
                 Err(error) => {
                     self.skip(&path);
@@ -48,7 +48,7 @@ impl LogFollower {
                 self.skip(path);
                 continue;
             }
-            // Checked reopened by the next scan: the original may disappear before it is opened, and then the copy is needed.
+            // Checked again by the next scan: the original may disappear before it is opened, and then the copy is needed.
             if self.is_copy(at, &candidates) {
                 continue;
             }
@@ -60,7 +60,7 @@ impl LogFollower {
             new_files.push(NewFile { path: path.clone(), checkpoint, start: prefix.fingerprint() });
         }
         for (path, checkpoint, number) in reopened {
-            // It keeps its number, so that younger files stay remembered as long as it is read.
+            // It keeps its number, so that younger files are remembered as long as it is read.
             self.open_as(path, Some(checkpoint), number);
         }
         if self.is_first_scan {
@@ -72,7 +72,7 @@ impl LogFollower {
         }
     }
 
-    /// Whether a candidate is a copy of another candidate that is to be read instead.
+    /// Whether a candidate is a copy of another candidate that should be read instead.
     fn is_copy(&self, at: usize, candidates: &[(PathBuf, FilePrefix)]) -> bool {
         let (path, prefix) = &candidates[at];
         let checkpoint = self.previous.iter().find(|checkpoint| prefix.matches(checkpoint));
@@ -94,7 +94,7 @@ impl LogFollower {
         })
     }
 
-    /// Whether a file is empty, or a prefix of another one: its copying may not be finished, so the next scan decides.
+    /// Whether a file is empty, or a prefix of another one: it may be an unfinished copy, so the next scan decides.
     fn may_be_unfinished_copy(&self, at: usize, candidates: &[(PathBuf, FilePrefix)]) -> bool {
         let prefix = &candidates[at].1;
         let text = prefix.text();
@@ -110,7 +110,7 @@ impl LogFollower {
     fn start(&mut self, mut files: Vec<NewFile>) {
         let first_known = files.iter().position(|file| file.checkpoint.is_some());
         match first_known {
-            // Files older than all known ones existed before the first run, or were read.
+            // Files older than all known ones existed before the first run, or were read already.
             Some(first) => {
                 for NewFile { path, .. } in files.drain(..first) {
                     match Checkpoint::at_end(&path) {
@@ -145,7 +145,7 @@ impl LogFollower {
             }
             None => {}
         }
-        // The files of the remaining checkpoints do not exist any more. If none of the known files does, that is reported above.
+        // The files of the remaining checkpoints no longer exist. If this applies to all known files, it is reported above.
         if first_known.is_some() {
             let unread = |checkpoint: &Checkpoint| checkpoint.size.saturating_sub(checkpoint.offset);
             let deleted = self.previous.iter().filter(|checkpoint| !checkpoint.is_finished);

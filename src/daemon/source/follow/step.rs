@@ -1,4 +1,4 @@
-//! What following a log is started with, and what each step of it returns.
+//! Options for following a log, and the results of each step.
 
 use std::path::PathBuf;
 
@@ -8,7 +8,7 @@ pub enum StartAt {
     /// Read everything, including rotated files.
     #[default]
     Beginning,
-    /// Read only what is written from now on.
+    /// Read only data written from now on.
     End,
 }
 
@@ -16,9 +16,9 @@ pub enum StartAt {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ReadStep {
     Records,
-    /// The buffer holds the first bytes of a record that is longer than the limit, or that was never finished.
+    /// The buffer contains the first bytes of a record that exceeds the limit, or that was never finished.
     Head,
-    /// Nothing to read now.
+    /// Nothing to read at present.
     Idle,
 }
 
@@ -26,15 +26,15 @@ pub enum ReadStep {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Incident {
     Unreadable(PathBuf, String),
-    /// Bytes of a truncated file that were not read and are in no copy.
+    /// Number of bytes of a truncated file that were not read and have no copy.
     Lost(PathBuf, u64),
-    /// Bytes of a rotated file that was deleted before they were read.
+    /// Number of bytes of a rotated file that was deleted before they were read.
     Deleted(PathBuf, u64),
-    /// Bytes that were dropped: the end of a split line whose start was evaluated as truncated, because it was too long or its rest
-    /// came too late.
+    /// Number of bytes that were dropped: the end of a split line whose start was evaluated as truncated, because the line was too long or
+    /// its rest arrived too late.
     Incomplete(PathBuf, u64),
     /// The directory of a log was removed.
     DirectoryRemoved(PathBuf),
-    /// None of the files of the last run exists any more: events written in between may be lost.
+    /// None of the files of the last run exists any more; events written in between may be lost.
     Gap(PathBuf),
 }

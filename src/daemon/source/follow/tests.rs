@@ -45,7 +45,7 @@ impl Log {
     }
 }
 
-/// Lines differ from their start, as events do.
+/// Lines differ near their start, like events.
 fn line(number: usize) -> String {
     format!(r#"{{"kind":"Event","auditID":"{number:08}","rest":"{}"}}"#, "x".repeat(number % 50))
 }
@@ -135,10 +135,10 @@ fn resumes_after_a_restart() {
     let mut follow = log.follow(StartAt::End, checkpoints.clone());
     assert_eq!(drain(&mut follow), numbers(10..15));
     assert!(follow.take_incidents().is_empty());
-    // From the new checkpoints.
+    // Resumed from the new checkpoints.
     let again = follow.checkpoints();
     assert!(drain(&mut log.follow(StartAt::Beginning, again)).is_empty());
-    // The known files are gone: the others are read, and the gap is reported.
+    // The known files no longer exist: the others are read, and the gap is reported.
     for name in ["audit-2026-11-22T00-00-00.000.log", "audit-2026-11-23T01-00-00.000.log.gz"] {
         fs::remove_file(log.path(name)).unwrap();
     }
@@ -209,7 +209,7 @@ fn a_writer_that_keeps_its_offset_leaves_a_hole_and_no_event_is_lost() {
     assert_eq!(drain(&mut follow), numbers(0..20_000));
     let size = fs::metadata(log.path("audit.log")).unwrap().len();
     fs::copy(log.path("audit.log"), log.path("audit.log.1")).unwrap();
-    // The hole is longer than a record may be, and than what is read at once.
+    // The hole is longer than the maximum record, and longer than one read.
     assert!(size > 1 << 20);
     let file = OpenOptions::new().write(true).open(log.path("audit.log")).unwrap();
     file.set_len(0).unwrap();

@@ -13,13 +13,13 @@ use crate::detection::state::StateChange;
 pub struct Batch {
     /// The messages' bytes, concatenated.
     pub bytes: Vec<u8>,
-    /// What lies where in `bytes`, in order of arrival.
+    /// The segments of `bytes`, in order of arrival.
     pub segments: Vec<Segment>,
     /// Position of each partition after this batch.
     pub positions: Partitions<Position>,
     /// Key prefix of the positions' entries in the store.
     pub prefix: Vec<u8>,
-    /// Incremented when partitions are revoked. If it differs from the consumer's, these positions may belong to another replica.
+    /// Incremented when partitions are revoked. If it differs from the consumer's value, these positions may belong to another replica.
     pub epoch: u64,
     /// Receives the outcome. Dropped without one if the batch was not processed.
     pub done: oneshot::Sender<BatchOutcome>,
@@ -27,7 +27,7 @@ pub struct Batch {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Segment {
-    /// Messages that are one event in one line each, with a line break behind each.
+    /// Messages that each consist of one event on one line, each followed by a line break.
     Lines(Range<usize>),
     /// Any other single message.
     Message(Range<usize>),
@@ -38,14 +38,14 @@ pub enum Segment {
 #[derive(Debug, PartialEq, Eq)]
 pub enum BatchOutcome {
     Stored {
-        /// Sequence number of the newest alert in the store: those of this batch are up to here.
+        /// Sequence number of the newest alert in the store, which is at least that of this batch's alerts.
         latest_seq: i64,
-        /// Whether a transaction committed its offsets to the group already.
+        /// Whether a transaction already committed its offsets to the group.
         is_committed: bool,
         /// The batch's buffer, for reuse.
         bytes: Vec<u8>,
     },
-    /// Nothing of it is stored: read its messages again.
+    /// Nothing of it is stored, so its messages must be read again.
     Retry,
 }
 
@@ -59,7 +59,7 @@ impl Batch {
     }
 }
 
-/// How the apiserver starts an event. Such a message needs no search for envelopes.
+/// The start of an event in the apiserver's format. Such a message is not searched for envelopes.
 const EVENT: &[u8] = br#"{"kind":"Event","#;
 
 /// Collects messages into a batch.
@@ -71,7 +71,7 @@ pub struct Builder {
 
 impl Builder {
     pub fn reuse(&mut self, mut bytes: Vec<u8>) {
-        // A buffer that held a huge message is freed.
+        // A buffer that contained a huge message is freed.
         if self.bytes.capacity() == 0 && bytes.capacity() <= 2 * MAX_BATCH_BYTES {
             bytes.clear();
             self.bytes = bytes;
@@ -103,7 +103,7 @@ impl Builder {
         self.bytes.len() >= MAX_BATCH_BYTES || self.segments.len() >= MAX_BATCH_SEGMENTS
     }
 
-    /// Takes what was collected.
+    /// Takes the collected messages.
     pub fn take(&mut self) -> (Vec<u8>, Vec<Segment>) {
         (std::mem::take(&mut self.bytes), std::mem::take(&mut self.segments))
     }

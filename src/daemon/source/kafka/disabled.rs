@@ -1,4 +1,4 @@
-//! Stands in for the consumer in a build without the feature `kafka`: no consumer exists.
+//! Replaces the consumer in a build without the feature `kafka`: no consumer exists.
 
 // The signatures are those of the real module.
 #![allow(clippy::unused_self)]
@@ -36,7 +36,7 @@ impl Consumer {
     }
 }
 
-/// Exists so that its users compile; without a consumer there is none to get it from.
+/// Exists so that its callers compile; without a consumer, there is no instance.
 #[derive(Clone, Debug)]
 pub struct Membership;
 

@@ -1,16 +1,15 @@
 //! Reads audit events from Kafka, as a member of a consumer group.
 //!
-//! Messages are collected into a [`Batch`] while more are available, so that batches are small at low rates and large behind a
-//! backlog. The pipeline evaluates a batch and stores alerts, learned state and the partitions' positions in one transaction.
-//! Then offsets are committed to the group: at once, or when every sink has the alerts ([`Commit`]).
+//! Messages are collected into a [`Batch`] while more are available, so that batches are small at low rates and large behind a backlog. The
+//! pipeline evaluates a batch and stores alerts, learned state and the partitions' positions in one transaction. Then offsets are committed
+//! to the group: at once, or when every sink has the alerts ([`Commit`]).
 //!
-//! An assigned partition starts at the group's offset or at the stored position, whichever is further: after a crash between the
-//! two nothing is evaluated twice. A revoked partition is released when its batch in flight is stored and its offsets are
-//! committed. While the pipeline accepts nothing, partitions are paused and polling continues, so that the group keeps this
-//! member.
+//! An assigned partition starts at the group's offset or at the stored position, whichever is further: after a crash between the two
+//! nothing is evaluated twice. A revoked partition is released when its batch in flight is stored and its offsets are committed. While the
+//! pipeline accepts nothing, partitions are paused and polling continues, so that the group keeps this member.
 //!
-//! Takes messages of any content; returns their bytes in the order of each partition. Must never enter: the format of events,
-//! except how an event in one line starts.
+//! Takes messages with any content; returns their bytes in the order of each partition. This module does not know the format of events,
+//! except for how a single-line event starts.
 
 #![cfg_attr(not(feature = "kafka"), allow(dead_code))]
 
@@ -30,20 +29,20 @@ use std::time::Duration;
 
 use crate::daemon::kafka::KafkaErrorKind;
 
-/// Receives what a consumer does, for metrics and health checks.
+/// Receives reports from a consumer, for metrics and health checks.
 pub trait ConsumerObserver: Send + Sync {
     /// Messages received, and how many of them had no payload (deletions in a compacted topic).
     fn messages(&self, all: u64, empty: u64);
     /// A rebalance: `assigned`, `revoked` or `lost`.
     fn rebalanced(&self, what: &'static str);
     fn failed(&self, reason: KafkaErrorKind);
-    /// Messages of a partition that were not evaluated yet.
+    /// Number of messages of a partition that were not evaluated yet.
     fn lag(&self, topic: &str, partition: i32, messages: u64);
     /// The partition is not assigned any more.
     fn revoked(&self, topic: &str, partition: i32);
     /// Age of the newest evaluated message while there are more; otherwise 0.
     fn behind(&self, age: Duration);
-    /// Why it does not read now; `None` if it does.
+    /// The reason why it does not read at present; `None` if it does.
     fn report_problem(&self, what: Option<String>);
 }
 

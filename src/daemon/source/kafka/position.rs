@@ -1,4 +1,4 @@
-//! The position of a partition, as it is stored.
+//! The stored position of a partition.
 
 use crate::detection::state::{StateChange, kind};
 
@@ -13,7 +13,7 @@ pub struct Position {
 /// Version of the stored values.
 const VERSION: u8 = 1;
 
-/// Key prefix of a source's positions. Another group or another cluster has other positions.
+/// Key prefix of a source's positions. Another group or another cluster has separate positions.
 pub fn prefix(source: &str, group: &str, cluster: &str) -> Vec<u8> {
     let mut key = Vec::new();
     for part in [source, group, cluster] {

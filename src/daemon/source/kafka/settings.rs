@@ -43,7 +43,7 @@ pub struct Correlate {
     pub topic: String,
     /// Number of partitions when it is created, which bounds the number of replicas that share the work.
     pub partitions: usize,
-    /// How far one replica may be behind another, in event time.
+    /// How far one replica may be behind another one, in event time.
     pub lateness: Duration,
 }
 
@@ -70,8 +70,8 @@ impl StartAt {
 /// When offsets are committed to the group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Commit {
-    /// When every sink has processed the alerts.
+    /// After every sink has processed the alerts.
     Delivered,
-    /// When the alerts are stored: for a store that survives the loss of the machine.
+    /// After the alerts are stored, for a store that survives the loss of the machine.
     Stored,
 }

@@ -15,18 +15,18 @@ use crate::daemon::source::memory_budget::Reservation;
 /// Minimum number of bytes by which the buffer grows, and maximum number that is decompressed or split at once.
 const GROW_STEP: usize = 64 << 10;
 
-/// Parts of a large body, and the items in it that are kept whole, are at most this fraction of the limit.
+/// Maximum size, as a fraction of the limit, of the parts of a large body, and of items in it that are kept complete.
 const PARTS_PER_BODY: usize = 8;
 
-/// Minimum length up to which items of a large body are kept whole.
+/// Minimum length up to which items of a large body are kept complete.
 const MIN_ITEM_LEN: usize = 16 << 10;
 
-/// Where the decompressed bytes go.
+/// The destination of decompressed bytes.
 struct BodyBuffer {
     bytes: Vec<u8>,
     reservation: Reservation,
     max_bytes: usize,
-    /// The bytes by which the body exceeds the limit, until the splitter takes them.
+    /// The bytes beyond the limit, until the splitter takes them.
     excess: Vec<u8>,
     /// Present if the body exceeds the limit.
     splitter: Option<Box<Splitter>>,
@@ -96,7 +96,7 @@ impl Decoder {
         }
     }
 
-    /// Takes the next bytes, decompresses a bounded part of them and returns how many were taken.
+    /// Takes the next bytes, decompresses a bounded part of them and returns how many were consumed.
     fn write(&mut self, bytes: &[u8]) -> Result<usize, Reply> {
         let bytes = &bytes[..bytes.len().min(GROW_STEP)];
         let (written, invalid) = match self {
@@ -130,7 +130,7 @@ struct Pace {
 }
 
 impl Pace {
-    /// Number of bytes that were taken, and number that were decompressed in total.
+    /// Number of bytes consumed, and total number of bytes decompressed.
     async fn note(&mut self, taken: usize, decompressed: u64) {
         self.input += taken;
         if self.input >= GROW_STEP || decompressed >= self.output + GROW_STEP as u64 {
@@ -150,20 +150,20 @@ pub(super) enum Received {
 /// A body larger than the limit.
 pub(super) struct LargeBody {
     decoder: Decoder,
-    /// What was received and not decompressed yet.
+    /// Received data that was not decompressed yet.
     chunk: Bytes,
-    /// What was kept before the body exceeded the limit, and how much of it was split.
+    /// The data stored before the body exceeded the limit, and how much of it was split.
     kept: Vec<u8>,
     split: usize,
     /// No more bytes follow.
     is_ended: bool,
-    /// Whether its brackets are closed, once all of it is split.
+    /// Whether its brackets are closed once all of it was split.
     is_complete: Option<bool>,
     /// Compressed bytes so far.
     received: u64,
 }
 
-/// Reads a body to its end or its limit. If it is refused, `body` is left where reading stopped.
+/// Reads a body to its end or its limit. If it is rejected, `body` is left where reading stopped.
 pub(super) async fn read(
     body: &mut BodyDataStream,
     is_gzip: bool,
@@ -186,7 +186,7 @@ pub(super) async fn read(
     while let Some(chunk) = body.next().await {
         let mut chunk = chunk.map_err(|_| Reply::Incomplete)?;
         received += chunk.len() as u64;
-        // Empty gzip members decompress to nothing, without end.
+        // Empty gzip members decompress to nothing, and could be repeated endlessly.
         let is_empty = decoder.buffer().total + (GROW_STEP as u64) < received / 2;
         if is_empty && received > max_bytes as u64 {
             return Err(Reply::TooLarge { max_bytes });
@@ -226,7 +226,7 @@ impl LargeBody {
         self.received
     }
 
-    /// Items that were read and are in no part yet.
+    /// Number of items that were read and are in no part yet.
     pub(super) fn pending_items(&mut self) -> u64 {
         self.decoder.buffer().splitter.as_ref().map_or(0, |splitter| splitter.pending_items())
     }
@@ -238,7 +238,7 @@ impl LargeBody {
             let buffer = self.decoder.buffer();
             let max_item = (buffer.max_bytes / PARTS_PER_BODY).max(MIN_ITEM_LEN);
             let Some(splitter) = &mut buffer.splitter else {
-                // What was kept remains reserved until it is split.
+                // The stored data remains reserved until it is split.
                 if !buffer.reservation.try_grow(Splitter::memory(max_item, GROW_STEP)) {
                     return Err(Reply::Overloaded);
                 }
@@ -290,7 +290,7 @@ impl LargeBody {
     }
 }
 
-/// Reads and discards up to `most` bytes: a sender that is still writing when the connection is closed may not see the response.
+/// Reads and discards up to `most` bytes: if the connection is closed while a sender is still writing, it may not see the response.
 pub(super) async fn drain(body: &mut BodyDataStream, most: usize) {
     let mut drained = 0;
     while let Some(Ok(chunk)) = body.next().await {

@@ -1,8 +1,8 @@
-//! Recognizes events that were stored recently, by a hash of their content.
+//! Recognizes recently stored events by a hash of their content.
 
 use std::collections::HashSet;
 
-/// The last stored events. An apiserver that got no response sends its batch again, at once or minutes later.
+/// The last stored events. An apiserver that received no response sends its batch again, immediately or minutes later.
 ///
 /// Holds at least the last `most` events and at most twice as many, about 32 bytes each. Only stored events may be added
 /// ([`RecentEvents::remember`], after the commit): an event that was added but not stored would be dropped when it is sent again.

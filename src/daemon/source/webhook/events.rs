@@ -1,17 +1,17 @@
-//! Splits a body into events, each with the hash by which a repetition is recognized.
+//! Splits a body into events, each with the hash by which repetitions are recognized.
 
 use std::ops::Range;
 
 use crate::detection::audit::event_id;
 use crate::detection::audit::json::{Cursor, JsonError, Raw, Type};
 
-/// A body with more events is refused. The apiserver's default is 400.
+/// Maximum number of events in a body. The apiserver's default is 400.
 pub const MAX_EVENTS: usize = 100_000;
 
-/// Why a body is not a batch of events.
+/// The reason why a body is not a batch of events.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidBody {
-    /// Nothing but white space.
+    /// Only whitespace.
     #[error("the body is empty")]
     Empty,
     #[error("the body is not JSON")]
@@ -36,7 +36,7 @@ impl From<JsonError> for InvalidBody {
     }
 }
 
-/// The events of a body in their order: hash of the content, and position in the body.
+/// The events of a body in order: hash of the content, and position in the body.
 pub type Events = Vec<([u8; 16], Range<usize>)>;
 
 /// Splits a body: an `EventList`, an array, a single event, or several of these concatenated.
@@ -91,7 +91,7 @@ fn object(value: Raw<'_>, start: usize, events: &mut Events) -> Result<(), Inval
     let mut cursor = Cursor::new(value.bytes(), b'{');
     while let Some(member) = cursor.member() {
         let (key, member) = member?;
-        // As everywhere, the first of duplicate members counts.
+        // As elsewhere, the first of duplicate members counts.
         if key.is("kind") {
             kind = kind.or(Some(member));
         } else if key.is("items") {

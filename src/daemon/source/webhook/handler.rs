@@ -59,8 +59,8 @@ pub(super) async fn receive(
     reply.into_response()
 }
 
-/// Logs why a request was refused: what a client did wrong as a warning at a limited rate, everything else (the pipeline reports
-/// it) for debugging.
+/// Logs the reason why a request was rejected: client errors as warnings at a limited rate, everything else (which the pipeline reports)
+/// for debugging.
 fn log_refusal(shared: &HandlerState, peer: SocketAddr, reply: Reply) {
     let code = reply.status().as_u16();
     let source = &shared.settings.name;
@@ -87,14 +87,14 @@ async fn rest(
     most: usize,
 ) -> Reply {
     if reply.drains_body() {
-        // The reply is the same, however draining ends.
+        // The response is the same, regardless of how draining ends.
         let _ = timeout(shared.settings.read_timeout, body::drain(chunks, most)).await;
     }
     reply
 }
 
-/// Checks everything that precedes the body, and returns whether the body is gzip. An unauthenticated client learns nothing but
-/// that.
+/// Checks everything that precedes the body, and returns whether the body is gzip. An unauthenticated client only learns that it is
+/// unauthenticated.
 fn check_head(
     shared: &HandlerState,
     token: TokenCheck,
@@ -117,13 +117,13 @@ fn check_head(
     if shared.is_stopping.load(Ordering::Acquire) {
         return Err(Reply::Stopping);
     }
-    // Only a browser sends an Origin, for a page that has no business here.
+    // Only a browser sends an Origin, on behalf of a page that must not use this port.
     if headers.contains_key(ORIGIN) {
         return Err(Reply::CrossOrigin);
     }
     let text = |name| headers.get(name).map(|value| value.to_str().unwrap_or("?").trim());
     let media_type = text(CONTENT_TYPE).and_then(|value| value.split(';').next()).map(str::trim_end);
-    // Required, because a browser sends other types to any site without asking it first.
+    // Required because a browser sends other content types to any site without a preflight request.
     let is_json = |media_type: &str| MEDIA_TYPES.iter().any(|known| media_type.eq_ignore_ascii_case(known));
     if !media_type.is_some_and(is_json) {
         return Err(Reply::WrongType);

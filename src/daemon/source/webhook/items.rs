@@ -1,13 +1,12 @@
-//! Splits a body that is too large to be kept into parts, while it arrives.
+//! Splits a body that is too large to be stored into parts while it arrives.
 //!
-//! Takes the bytes of an `EventList`, an array or concatenated events in any pieces; returns arrays of whole items, and the
-//! beginnings of items that are too long. Only the structure is read here: brackets, strings and the key `items` of the outermost
-//! object. What a client nested into an event is never an item. Memory is bounded by a few times the maximum length of an item,
-//! time is linear.
+//! Takes the bytes of an `EventList`, an array or concatenated events in any pieces; returns arrays of whole items, and the beginnings of
+//! items that are too long. This module only reads the structure: brackets, strings and the key `items` of the outermost object. What a
+//! client nested into an event is never an item. Memory is bounded by a few times the maximum length of an item, time is linear.
 
 use std::collections::VecDeque;
 
-/// Maximum number of items of a part, well below the limit of a body.
+/// Maximum number of items per part, well below the limit of a body.
 const MAX_PART_ITEMS: usize = 20_000;
 
 /// A part of a body.
@@ -15,11 +14,11 @@ const MAX_PART_ITEMS: usize = 20_000;
 pub(super) enum BodyPart {
     /// An array of whole items.
     Items(Vec<u8>),
-    /// The beginning of an item that is longer than the limit, with the `kind` that an item of a list omits.
+    /// The beginning of an item that exceeds the limit, with the `kind` that list items omit.
     Head(Vec<u8>),
 }
 
-/// Where in the body the splitter is.
+/// The splitter's position in the structure of the body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Place {
     /// Outside of every value.
@@ -43,16 +42,16 @@ pub(super) struct Splitter {
     elements_depth: usize,
     in_string: bool,
     is_escaped: bool,
-    /// The last string directly in the outermost object, with its quotes: a key, if a colon follows.
+    /// The last string directly in the outermost object, with its quotes. It is a key if a colon follows.
     last_string: Vec<u8>,
-    /// The next value is the one of the key `items`.
+    /// The next value is that of the key `items`.
     after_items_key: bool,
     /// The outermost object was a list.
     was_list: bool,
     item: Vec<u8>,
-    /// Bytes of the item that were not kept.
+    /// Number of bytes of the item that were not stored.
     omitted: u64,
-    /// Bytes since the last item that belong to none.
+    /// Number of bytes since the last item that belong to no item.
     blanks: u64,
     part: Vec<u8>,
     part_items: usize,
@@ -83,7 +82,7 @@ impl Splitter {
         }
     }
 
-    /// The most memory that a splitter and the parts of one piece of `piece_len` bytes take.
+    /// Maximum memory of a splitter and the parts of one piece of `piece_len` bytes.
     pub(super) fn memory(max_item: usize, piece_len: usize) -> usize {
         4 * max_item + 2 * piece_len
     }
@@ -92,7 +91,7 @@ impl Splitter {
     pub(super) fn push(&mut self, bytes: &[u8]) {
         let mut rest = bytes;
         while let Some((&byte, after)) = rest.split_first() {
-            // The inside of a string, which is most of a large item, is taken as a whole.
+            // The content of a string, which makes up most of a large item, is consumed as a whole.
             if self.in_string && !self.is_escaped && !self.is_key_place() {
                 let length = memchr::memchr2(b'"', b'\\', rest).unwrap_or(rest.len());
                 if length > 0 {
@@ -106,7 +105,7 @@ impl Splitter {
         }
     }
 
-    /// Bytes since the last item that belong to no item.
+    /// Number of bytes since the last item that belong to no item.
     pub(super) fn blank_bytes(&self) -> u64 {
         self.blanks
     }
@@ -126,7 +125,7 @@ impl Splitter {
         self.omitted += (text.len() - kept) as u64;
     }
 
-    /// Ends the body, with the beginning of an item that is not complete. Returns whether the body is.
+    /// Ends the body; adds the beginning of an incomplete item. Returns whether the body is complete.
     pub(super) fn finish(&mut self) -> bool {
         let is_inside = self.in_string || self.depth > self.elements_depth || self.place == Place::Record;
         if is_inside && self.item.first() == Some(&b'{') {
@@ -142,7 +141,7 @@ impl Splitter {
         self.ready.pop_front()
     }
 
-    /// Items that are not in a part yet, with the one that is being read.
+    /// Items that are not in a part yet, including the one that is being read.
     pub(super) fn pending_items(&self) -> u64 {
         self.part_items as u64 + u64::from(!self.item.is_empty())
     }
@@ -207,7 +206,7 @@ impl Splitter {
                 }
             }
             Place::Record if self.depth == 2 && byte == b'[' && std::mem::take(&mut self.after_items_key) => {
-                // What precedes the items belongs to the list.
+                // Members before the items belong to the list.
                 self.item.clear();
                 self.omitted = 0;
                 self.was_list = true;
@@ -343,7 +342,7 @@ mod tests {
                 assert_eq!(parts, [first.as_str(), head.as_str(), last.as_str()], "{body}");
             }
         }
-        // White space between items is counted until the next one.
+        // Whitespace between items is counted until the next one.
         let mut splitter = Splitter::new(40);
         splitter.push(&[b' '; 1000]);
         assert_eq!(splitter.blank_bytes(), 1000);

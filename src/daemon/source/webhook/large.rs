@@ -1,8 +1,8 @@
 //! Evaluates a body that exceeds the limit: in parts, one after the other, while it arrives.
 //!
-//! One event may be larger than a body may be, and the events beside it must not be lost with it. So the size of a body has no
-//! limit; the time has, which is the time that an apiserver waits, and the memory. What a limit leaves unevaluated is logged and
-//! counted. If the sender repeats the body, the events that are stored are recognized.
+//! A single event may exceed the maximum body size, and the events next to it must not be lost with it. So the size of a body is not
+//! limited; only memory and time are, the latter to the time that an apiserver waits. Data that remains unevaluated because of a limit is
+//! logged and counted. If the sender repeats the body, the events that are stored are recognized.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -16,21 +16,21 @@ use super::items::BodyPart;
 use super::response::Reply;
 use super::submit::submit;
 
-/// Maximum number of large bodies that are evaluated at a time. More are answered 429, and sent again.
+/// Maximum number of large bodies that are evaluated at the same time. Further ones are answered 429, and sent again.
 pub(super) const MAX_LARGE_BODIES: usize = 2;
 
-/// What is known of a body.
+/// Progress of a body.
 #[derive(Debug, Default)]
 struct Progress {
     /// Events that are stored.
     stored: u64,
-    /// Events that were evaluated by their beginning.
+    /// Events of which only the beginning was evaluated.
     heads: u64,
-    /// Decompressed bytes up to the last part that is stored.
+    /// Decompressed bytes up to the last stored part.
     stored_bytes: u64,
 }
 
-/// Evaluates the parts of a body, and responds when all of it is stored.
+/// Evaluates the parts of a body, and responds when everything is stored.
 pub(super) async fn receive(
     shared: &HandlerState,
     peer: SocketAddr,
@@ -46,7 +46,7 @@ pub(super) async fn receive(
     let parts = submit_parts(shared, peer, &mut large, chunks, deadline, &mut progress);
     let reply = match timeout_at(deadline.into(), parts).await {
         Ok(reply) => reply,
-        // The apiserver sends it again after a 503, and gets further: what is stored is recognized quickly.
+        // The apiserver sends it again after a 503, and makes progress: stored events are recognized quickly.
         Err(_) if progress.stored > 0 => {
             let events = progress.stored + large.pending_items();
             Reply::StoreTimeout { events, stored: progress.stored }
@@ -66,7 +66,7 @@ pub(super) async fn receive(
         );
         return reply;
     }
-    // The pending items are a lower bound: of what was not received nothing is known but its length.
+    // The pending items are a lower bound: of the data that was not received, only the length is known.
     let unreceived = announced.map_or(0, |length| length.saturating_sub(large.received()));
     let bytes = total.saturating_sub(progress.stored_bytes) + unreceived;
     let events = large.pending_items().max(1);

@@ -1,8 +1,8 @@
 //! The audit webhook: receives batches from apiservers (`--audit-webhook-config-file`).
 //!
-//! Takes `POST` requests with an `EventList`, over HTTP/1.1 or 2, with or without TLS, client certificates and a bearer token.
-//! Hands each body to the pipeline as a [`WebhookBatch`], and responds 200 only when the pipeline has stored it. After any other
-//! response the apiserver retries a few times and then drops the batch.
+//! Takes `POST` requests with an `EventList`, over HTTP/1.1 or 2, with or without TLS, client certificates and a bearer token. Hands each
+//! body to the pipeline as a [`WebhookBatch`], and responds 200 only when the pipeline has stored it. After any other response the
+//! apiserver retries a few times and then drops the batch.
 //!
 //! ```text
 //! apiserver ──► token, type, size ──► body, decompressed ──► queue ──► pipeline
@@ -10,11 +10,11 @@
 //!     └──────────────── 200, 400, 429, 503 ◄──── BatchOutcome ◄─────────────┘
 //! ```
 //!
-//! A retry repeats the whole batch, so events arrive twice whenever a response is lost. [`split_events`] identifies events by a
-//! hash of their whole content, and [`RecentEvents`] remembers the stored ones.
+//! A retry repeats the whole batch, so events arrive twice whenever a response is lost. [`split_events`] identifies events by a hash of
+//! their whole content, and [`RecentEvents`] remembers the stored ones.
 //!
-//! Memory is bounded: bodies that are being read, queued and evaluated share one budget; what exceeds it is answered 429. Must
-//! never enter: the content of events.
+//! Memory is bounded: bodies that are being read, queued and evaluated share one budget; requests beyond it are answered 429. This module
+//! does not interpret the content of events.
 
 mod body;
 mod dedup;
@@ -45,7 +45,7 @@ use crate::daemon::log_limit::LogLimits;
 use crate::daemon::net::listener::ListenerConfig;
 use crate::daemon::net::{Connections, Limits, Listener, NetError, RELOAD_INTERVAL, Tls, Token, listen};
 
-/// What a large body takes beside twice the limit, in bytes.
+/// Memory of a large body in addition to twice the limit, in bytes.
 const LARGE_BODY_MEMORY: usize = 512 << 10;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,18 +55,19 @@ pub struct Settings {
     pub address: SocketAddr,
     /// The path of the webhook. The query string is ignored.
     pub path: String,
-    /// An apiserver requires TLS unless its kubeconfig says `http://`.
+    /// TLS settings. An apiserver requires TLS unless its kubeconfig contains `http://`.
     pub tls: Option<Tls>,
     /// File with the bearer token that apiservers must send.
     pub token_file: Option<PathBuf>,
-    /// Maximum size in bytes, compressed and decompressed, of a body that is evaluated as a whole. A batch of 400 events of 100 KB is
-    /// 40 MB. A larger body is evaluated in parts while it arrives, and events in it that are longer than an eighth by their beginning.
+    /// Maximum size in bytes, compressed and decompressed, of a body that is evaluated as a whole. A batch of 400 events of 100 KB is 40
+    /// MB. A larger body is evaluated in parts while it arrives; of events in it that are longer than an eighth of this size, only the
+    /// beginning is evaluated.
     pub max_body: usize,
     /// Memory for all bodies together, in bytes: being read, queued and being evaluated. At least twice `max_body`.
     pub memory: usize,
     /// Maximum number of queued bodies.
     pub queue: usize,
-    /// Maximum time for a body to arrive. An apiserver waits 30 seconds in all.
+    /// Maximum time for a body to arrive. An apiserver waits for 30 seconds in total.
     pub read_timeout: Duration,
     /// Maximum time for the pipeline to store a batch; then the response is 503.
     pub store_timeout: Duration,
@@ -105,7 +106,7 @@ pub enum BatchOutcome {
     Invalid(InvalidBody),
     /// The store is full.
     Full,
-    /// It cannot be stored now: the store fails, or the daemon stops.
+    /// It cannot be stored at present: the store fails, or the daemon is stopping.
     Busy,
 }
 
@@ -118,9 +119,9 @@ pub struct WebhookBatch {
     pub is_head: bool,
     pub peer: SocketAddr,
     pub done: oneshot::Sender<BatchOutcome>,
-    /// How much of the batch is stored, for a sender that does not wait for the outcome.
+    /// How much of the batch is stored, for a sender that no longer waits for the outcome.
     pub progress: Arc<Progress>,
-    /// The memory of the body, released when this is dropped.
+    /// The memory of the body, which is released when this is dropped.
     pub reservation: Reservation,
 }
 
@@ -144,19 +145,18 @@ impl Progress {
     }
 }
 
-/// Receives what the webhook does, for metrics.
+/// Receives reports from the webhook, for metrics.
 pub trait WebhookObserver: Send + Sync {
     /// A response with this status, one of [`CODES`].
     fn answered(&self, code: u16);
     /// A decompressed body of this size was handed to the pipeline.
     fn submitted(&self, bytes: usize);
-    /// Bytes of the memory budget that were reserved, or released if negative. Called from many threads; the sum is right in any
-    /// order.
+    /// Bytes of the memory budget that were reserved, or released if negative. Called from many threads; the sum is correct in any order.
     fn memory(&self, change: i64);
-    /// A body ended by a limit of time or memory with this many events and decompressed bytes not evaluated; at least these are lost
-    /// if the sender does not send it again.
+    /// A limit of time or memory ended a body, with this many events and decompressed bytes not evaluated. At least these are lost if the
+    /// sender does not repeat it.
     fn dropped(&self, events: u64, bytes: u64);
-    /// A certificate or token file changed; whether it was loaded.
+    /// A certificate or token file changed; with whether it was loaded.
     fn reloaded(&self, success: bool);
 }
 
@@ -169,7 +169,7 @@ struct HandlerState {
     observer: Arc<dyn WebhookObserver>,
     log_limits: Mutex<LogLimits<Discriminant<Reply>>>,
     is_stopping: AtomicBool,
-    /// Limits how many large bodies are evaluated at a time, because each may take all of the time that a sender waits.
+    /// Limits the number of large bodies evaluated at the same time, because each may take all the time that a sender waits.
     large_bodies: Semaphore,
 }
 
@@ -237,12 +237,12 @@ impl Receiver {
         self.listener.address()
     }
 
-    /// From now on every request is answered 503. Batches that were handed on are still answered.
+    /// From now on, every request is answered 503. Batches that were handed on are still answered.
     pub fn drain(&self) {
         self.shared.is_stopping.store(true, Ordering::Release);
     }
 
-    /// Refuses new batches, waits up to `grace` for the responses of pending ones, and closes the port.
+    /// Rejects new batches, waits up to `grace` for the responses to pending ones, and closes the port.
     pub async fn stop(self, grace: Duration) {
         self.drain();
         self.listener.stop(grace).await;

@@ -6,7 +6,7 @@ use axum::response::{IntoResponse as _, Response};
 
 use super::events::InvalidBody;
 
-/// All status codes that a request can be answered with.
+/// All status codes of responses.
 pub const CODES: [u16; 11] = [200, 400, 401, 403, 404, 405, 408, 413, 415, 429, 503];
 
 /// The outcome of a request.
@@ -26,7 +26,7 @@ pub(super) enum Reply {
     TooLarge {
         max_bytes: usize,
     },
-    /// A request of a page in a browser.
+    /// A request from a page in a browser.
     CrossOrigin,
     WrongType,
     WrongEncoding,
@@ -38,7 +38,7 @@ pub(super) enum Reply {
     /// Not stored in time. The pipeline continues to store it.
     StoreTimeout {
         events: u64,
-        /// How many of the events were stored by then.
+        /// The number of events that were stored by then.
         stored: u64,
     },
 }
@@ -62,7 +62,7 @@ impl Reply {
         }
     }
 
-    /// Seconds until a retry makes sense. The apiserver's client waits for this by itself, before the audit backend's own five
+    /// Seconds until a retry makes sense. The apiserver's client waits for this time on its own, before the audit backend's own five
     /// retries start to count.
     fn retry_after(self) -> Option<&'static str> {
         match self {
@@ -73,7 +73,7 @@ impl Reply {
         }
     }
 
-    /// Whether to drain the body, so that the sender reads the response instead of a broken connection.
+    /// Whether to drain the body, so that the sender can read the response before the connection closes.
     pub(super) fn drains_body(self) -> bool {
         !matches!(self, Reply::Incomplete | Reply::BodyTimeout)
     }

@@ -36,7 +36,7 @@ pub(super) async fn submit(
             let (events, stored) = progress.get();
             Reply::StoreTimeout { events, stored }
         }
-        // Dropped without an outcome: it may not be stored.
+        // Dropped without an outcome, so it may not be stored.
         Ok(Err(_)) => Reply::Busy,
         Ok(Ok(BatchOutcome::Stored { events })) => Reply::Stored { events },
         Ok(Ok(BatchOutcome::Invalid(reason))) => Reply::Invalid(reason),

@@ -23,15 +23,15 @@ use crate::daemon::kafka::client::error_kind;
 use crate::daemon::log_limit::LogLimits;
 use crate::daemon::time::since_epoch;
 
-/// How long a rebalance waits for the batch in flight and its commit.
+/// Maximum time that a rebalance waits for the batch in flight and its commit.
 const REVOKE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The consumer's state that callbacks and loop share.
+/// The consumer's state shared by callbacks and loop.
 pub struct Context {
     pub source: String,
     group: String,
     commit: Commit,
-    /// Only transactions commit offsets.
+    /// Whether only transactions commit offsets.
     pub is_transactional: bool,
     pub start_at: StartAt,
     oauth_token_file: Option<PathBuf>,
@@ -43,7 +43,7 @@ pub struct Context {
     delivered_seq: Box<dyn Fn() -> Option<i64> + Send + Sync>,
     pub observer: Box<dyn ConsumerObserver>,
     log_limits: Mutex<LogLimits<KafkaErrorKind>>,
-    /// Problems that prevent reading now.
+    /// Problems that prevent reading at present.
     problems: Mutex<BTreeMap<KafkaErrorKind, String>>,
 }
 
@@ -74,7 +74,7 @@ impl Context {
         }
     }
 
-    /// Must not be held while librdkafka is called: its callbacks lock it too.
+    /// Must not be held while calling librdkafka, because its callbacks lock it too.
     pub fn state(&self) -> MutexGuard<'_, ConsumerState> {
         lock(&self.state)
     }
@@ -305,7 +305,7 @@ impl ConsumerContext for Context {
                 if !is_lost {
                     self.finish(consumer);
                 }
-                // The pause would survive the revocation, and block the partition when it is assigned again.
+                // The pause would outlast the revocation, and block the partition when it is assigned again.
                 if let Err(error) = consumer.resume(taken) {
                     tracing::debug!(source = self.source, %error, "cannot resume revoked partitions");
                 }

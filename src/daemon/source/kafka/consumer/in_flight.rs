@@ -1,4 +1,4 @@
-//! The state of a consumer: messages that are collected, the batch in flight, and offsets that wait to be committed.
+//! The state of a consumer: collected messages, the batch in flight, and offsets waiting to be committed.
 
 use std::collections::VecDeque;
 use std::task::Poll;
@@ -13,10 +13,10 @@ use super::super::{Batch, BatchOutcome, Partitions};
 use super::split_messages::{MAX_HELD_BYTES, SplitMessages};
 use crate::daemon::log_limit::LogLimit;
 
-/// Maximum number of groups of offsets that wait for the sinks. Beyond that the two newest are merged.
+/// Maximum number of groups of offsets that wait for the sinks. If there are more, the two newest are merged.
 const MAX_PENDING_COMMITS: usize = 1024;
 
-/// With more partitions than this full of split lines, all give up waiting: a bound of memory.
+/// If more partitions than this have pending split lines, all of them stop waiting, to bound memory.
 const MAX_HELD_PARTITIONS: usize = 4;
 
 #[derive(Clone, Copy, Debug)]
@@ -31,8 +31,8 @@ pub struct PartitionState {
     pub start: Option<i64>,
     /// Changes on every assignment of this partition.
     pub assignment_epoch: u64,
-    /// It must be read again from [`PartitionState::stored`] on. Until then its messages are skipped, because they come after
-    /// some that were not stored.
+    /// It must be read again from [`PartitionState::stored`] on. Until then its messages are skipped, because they follow messages that
+    /// were not stored.
     pub needs_rewind: bool,
 }
 
@@ -48,7 +48,7 @@ pub struct ConsumerState {
     builder: Builder,
     /// Positions after the collected messages.
     positions: Partitions<Position>,
-    /// Messages that wait for the rest of a split line; the positions are before them.
+    /// Messages of incomplete split lines; the positions are before them.
     split: Partitions<SplitMessages>,
     split_log: LogLimit,
     messages: u64,
@@ -58,7 +58,7 @@ pub struct ConsumerState {
     flight: Option<InFlightBatch>,
     /// Offsets to commit when all sinks have processed the alerts up to the sequence number.
     pending_commits: VecDeque<(i64, Partitions<i64>)>,
-    /// Sequence number up to which all alerts of stored messages are.
+    /// Sequence number up to which all alerts of stored messages are included.
     latest_seq: i64,
     pub assigned: Partitions<PartitionState>,
     /// Key prefix of the positions in the store.
@@ -69,7 +69,7 @@ pub struct ConsumerState {
     pub rebalance_generation: u64,
     /// The exchange topic.
     pub exchange: Option<String>,
-    /// Since when the batch is full.
+    /// Time since which the batch is full.
     pub full_since: Option<Instant>,
 }
 
@@ -77,7 +77,7 @@ pub struct ConsumerState {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Accepted {
     InOrder,
-    /// Its offset is lower than one before: the topic was recreated.
+    /// Its offset is lower than an earlier one, so the topic was recreated.
     Rewound,
     /// Ignored, because it will be read again.
     Skipped,
@@ -149,7 +149,7 @@ impl ConsumerState {
         }
     }
 
-    /// Gives up waiting for the rest of lines that are too long, or whose rest does not come.
+    /// Stops waiting for the rest of lines that are too long or whose rest does not arrive.
     pub fn give_up_overdue(&mut self) {
         let held: usize = self.split.iter().map(|(_, _, split)| split.held_bytes()).sum();
         let is_overdue = |split: &SplitMessages| {
@@ -195,7 +195,7 @@ impl ConsumerState {
         self.full_since.is_some_and(|since| since.elapsed() >= time)
     }
 
-    /// Messages and empty messages since the last call.
+    /// Numbers of messages and of empty messages since the last call.
     pub fn take_counts(&mut self) -> (u64, u64) {
         (std::mem::take(&mut self.messages), std::mem::take(&mut self.empty))
     }
@@ -233,7 +233,7 @@ impl ConsumerState {
         }
     }
 
-    /// The outcome, if it is there already.
+    /// The outcome, if it is available already.
     pub fn try_answer(&mut self) -> Option<Result<BatchOutcome, ()>> {
         match self.flight.as_mut()?.answer.try_recv() {
             Ok(outcome) => Some(Ok(outcome)),
@@ -254,7 +254,7 @@ impl ConsumerState {
         self.latest_seq = latest_seq;
         let mut offsets = Partitions::default();
         for (topic, partition, position) in flight.positions.iter() {
-            // A partition that was revoked meanwhile is not ours to commit.
+            // If a partition was revoked meanwhile, its offset must not be committed.
             if let Some(assigned) = self.assigned.get_mut(topic, partition) {
                 assigned.stored = position.next;
                 if is_committed {
@@ -288,7 +288,7 @@ impl ConsumerState {
         }
     }
 
-    /// A partition starts at the stored position, which the group does not know: commit it, as no message may follow for long.
+    /// A partition starts at the stored position, which the group does not know: commit it, since there may be no message for a long time.
     pub fn resumed(&mut self, topic: &str, partition: i32, next: i64) {
         let mut offsets = Partitions::default();
         offsets.set(topic, partition, next);
@@ -323,7 +323,7 @@ impl ConsumerState {
         self.assigned.set(topic, partition, assigned);
     }
 
-    /// Commits nothing more of this partition.
+    /// Commits nothing more for this partition.
     pub fn revoked(&mut self, topic: &str, partition: i32) {
         self.assigned.remove(topic, partition);
         self.split.remove(topic, partition);
@@ -332,13 +332,13 @@ impl ConsumerState {
         for (_, offsets) in &mut self.pending_commits {
             offsets.remove(topic, partition);
         }
-        // Its new owner evaluates the collected messages. They lie between those of other partitions, which are read again.
+        // Its new owner evaluates the collected messages. They are mixed with those of other partitions, which are read again.
         if self.positions.get(topic, partition).is_some() {
             self.discard_unstored();
         }
     }
 
-    /// Discards everything collected. What is not stored is marked to be read again.
+    /// Discards everything collected. Messages that are not stored are marked to be read again.
     pub fn discard_unstored(&mut self) {
         self.builder.clear();
         self.positions = Partitions::default();
@@ -355,7 +355,7 @@ impl ConsumerState {
         behind.map(|(topic, partition, assigned)| (topic, partition, assigned.stored))
     }
 
-    /// A partition was rewound: its next message follows what is stored.
+    /// A partition was rewound: its next message follows the stored ones.
     pub fn rewound(&mut self, topic: &str, partition: i32) {
         if let Some(assigned) = self.assigned.get_mut(topic, partition) {
             assigned.needs_rewind = false;
@@ -370,7 +370,7 @@ mod tests {
 
     use super::*;
 
-    /// Submits, and answers with this outcome.
+    /// Submits the batch, and answers with this outcome.
     fn process(state: &mut ConsumerState, outcome: impl FnOnce(Batch) -> Option<BatchOutcome>) -> bool {
         let batches = RefCell::new(Vec::new());
         let submit = |batch| {
@@ -455,13 +455,13 @@ mod tests {
         state.put("audit", 0, 9, Some(last));
         assert_eq!(collected(&mut state), String::from_utf8([&first[..], b"\n", last].concat()).unwrap());
         assert_eq!(state.positions.get("audit", 0).map(|position| position.next), Some(10));
-        // Without the last one it is read again from the first.
+        // Without the last piece, it is read again from the first one.
         assert!(process(&mut state, |batch| Some(stored(batch))));
         state.put("audit", 0, 10, Some(first));
         state.discard_unstored();
         assert_eq!(state.to_rewind().collect::<Vec<_>>(), [("audit", 0, 10)]);
         state.rewound("audit", 0);
-        // An event that nothing wraps is whole, wherever it ends.
+        // An event without a wrapper is complete, wherever it ends.
         state.put("audit", 0, 10, Some(br#"{"kind":"Event","a":["#));
         assert_eq!(state.positions.get("audit", 0).map(|position| position.next), Some(11));
     }

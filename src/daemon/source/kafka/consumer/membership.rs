@@ -1,4 +1,4 @@
-//! This replica's place in its consumer group, for transactions and the match exchange.
+//! This replica's membership in its consumer group, for transactions and the match exchange.
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ impl Membership {
         Membership(client)
     }
 
-    /// For the group coordinator, which refuses offsets of a former member.
+    /// For the group coordinator, which rejects offsets from a former member.
     pub fn metadata(&self) -> Option<ConsumerGroupMetadata> {
         self.0.group_metadata()
     }
@@ -40,7 +40,7 @@ impl Membership {
         .collect()
     }
 
-    /// Any assigned partition of which messages were stored, and its next offset.
+    /// Any assigned partition with stored messages, and its next offset.
     pub fn any(&self) -> Option<(String, i32, i64)> {
         let state = self.0.context().state();
         let mut known = state.assigned.iter().filter(|(_, _, assigned)| assigned.stored >= 0);

@@ -29,25 +29,25 @@ use repartition::create_topic;
 
 const COMMIT_INTERVAL: Duration = Duration::from_millis(500);
 
-/// Messages polled at once before other work is done.
+/// Maximum number of messages polled before other work is done.
 const MAX_POLL_MESSAGES: usize = 1000;
 
 /// Partitions are paused when the batch was full for this long.
 const PAUSE_AFTER: Duration = Duration::from_secs(1);
 
-/// Retry interval of a rewind that librdkafka refused.
+/// Retry interval of a rewind that librdkafka rejected.
 const REWIND_RETRY_INTERVAL: Duration = Duration::from_millis(100);
 
-/// How often missing topics are checked for.
+/// How often the consumer checks for missing topics.
 const TOPIC_CHECK_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Properties that the configuration may override.
 const DEFAULTS: [(&str, &str); 7] = [
     ("partition.assignment.strategy", "cooperative-sticky"),
-    // Memory for prefetched messages, and no pause of a second when it is used up.
+    // Limits memory for prefetched messages, without the pause of one second when the limit is reached.
     ("queued.max.messages.kbytes", "8192"),
     ("fetch.queue.backoff.ms", "5"),
-    // A fetch is decompressed as a whole, and audit events grow tenfold. A larger message is fetched by itself.
+    // A fetch is decompressed as a whole, and audit events grow tenfold. A larger message is fetched separately.
     ("fetch.message.max.bytes", "131072"),
     ("fetch.max.bytes", "1000000"),
     // Use the system's CA certificates.
@@ -106,7 +106,7 @@ impl Consumer {
         Membership::new(self.client.clone())
     }
 
-    /// Submits no more batches; outcomes of submitted ones are still processed.
+    /// Submits no more batches; the outcomes of submitted ones are still processed.
     pub fn drain(&self) {
         self.phase.send_replace(Phase::Drain);
     }
@@ -115,7 +115,7 @@ impl Consumer {
     pub async fn stop(self, grace: Duration) {
         self.phase.send_replace(Phase::Leave);
         let thread = self.thread;
-        // A panic was logged; a thread that hangs ends with the process.
+        // A panic was logged. A thread that hangs ends with the process.
         let _ = tokio::time::timeout(grace, tokio::task::spawn_blocking(move || thread.join())).await;
     }
 }
@@ -132,7 +132,7 @@ fn config(settings: &Settings) -> rdkafka::ClientConfig {
     if let Some(instance) = &settings.instance_id {
         owned.push(("group.instance.id", instance));
     }
-    // The new group protocol assigns at the broker, and refuses this property.
+    // With the new group protocol, the broker assigns partitions, and this property is rejected.
     let is_newer = settings
         .cluster
         .properties
@@ -200,8 +200,8 @@ impl ConsumerLoop<'_> {
         self.leave().await;
     }
 
-    /// Joins the group. The exchange topic must exist first: a member that subscribes without it would miss matches. Returns
-    /// false if the consumer is stopped before.
+    /// Joins the group. The exchange topic must exist first, because a member that subscribes without it would miss matches. Returns false
+    /// if the consumer is stopped before.
     async fn join(&mut self) -> bool {
         let Some(correlate) = &self.settings.correlate else { return true };
         while !self.topic_exists(&correlate.topic) {
@@ -290,7 +290,8 @@ impl ConsumerLoop<'_> {
         is_full && !has_room
     }
 
-    /// Seeks back to messages that were not stored. Returns false if librdkafka cannot seek yet (offset lookup, broker down).
+    /// Seeks back to messages that were not stored. Returns false if librdkafka cannot seek yet (because of an offset lookup or an
+    /// unavailable broker).
     fn rewind(&self) -> bool {
         let mut offsets = TopicPartitionList::new();
         for (topic, partition, offset) in self.context().state().to_rewind() {
@@ -339,7 +340,7 @@ impl ConsumerLoop<'_> {
         })
     }
 
-    /// Waits for the outcome in flight and for the sinks, commits, and leaves the group by ending.
+    /// Waits for the batch in flight and for the sinks, commits, and leaves the group by ending.
     async fn leave(&mut self) {
         let mut tick = tokio::time::interval(Duration::from_millis(20));
         loop {
@@ -352,7 +353,7 @@ impl ConsumerLoop<'_> {
             }
             tick.tick().await;
         }
-        // What is not submitted would not be evaluated.
+        // Messages that were not submitted would not be evaluated.
         self.context().state().discard_unstored();
         self.context().commit(&**self.client, CommitMode::Sync);
     }

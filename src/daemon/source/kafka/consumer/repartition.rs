@@ -1,7 +1,7 @@
 //! The topic through which replicas exchange matches that feed correlations, known as a repartition topic in Kafka Streams.
 //!
-//! Messages carry the time of their event as timestamp, so that the start of a window can be looked up by time whenever the match
-//! was written. Therefore retention is by size, never by age.
+//! Messages have the time of their event as timestamp, so that the start of a window can be looked up by time, regardless of when the match
+//! was written. For this reason, retention is by size, never by age.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -28,13 +28,13 @@ use crate::detection::detector::repartition::Outgoing;
 /// Timeout of one request to the brokers.
 const BROKER_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How often shutdown is checked for while flushing.
+/// How often the consumer checks for shutdown while flushing.
 const FLUSH_STEP: Duration = Duration::from_millis(200);
 
 /// Retention of a partition: 256 MiB, about 500,000 matches.
 const RETENTION_BYTES: &str = "268435456";
 
-/// The unit of retention: 64 MiB.
+/// Segment size, the unit of retention: 64 MiB.
 const SEGMENT_BYTES: &str = "67108864";
 
 pub struct RepartitionTopic {
@@ -58,7 +58,7 @@ impl std::fmt::Debug for RepartitionTopic {
 }
 
 impl RepartitionTopic {
-    /// Connects to nothing yet.
+    /// Creates the exchange without connecting.
     pub fn new(
         settings: &Settings,
         correlate: &Correlate,
@@ -122,7 +122,7 @@ impl RepartitionTopic {
             }
         };
         let refused = self.deliver(&producer, messages.iter())?;
-        // A broker refuses a whole batch if one message in it is too large.
+        // A broker rejects a whole batch if one message in it is too large.
         let is_one = refused.len() == 1;
         for message in refused {
             if is_one || !self.deliver(&producer, std::iter::once(message))?.is_empty() {
@@ -133,8 +133,7 @@ impl RepartitionTopic {
         Ok(())
     }
 
-    /// Sends messages and waits for their acknowledgement. Returns those that were refused as too large, by themselves or with
-    /// their batch.
+    /// Sends messages and waits for their acknowledgement. Returns those that were rejected as too large, individually or with their batch.
     fn deliver<'m>(
         &self,
         producer: &FutureProducer<Context>,
@@ -203,7 +202,7 @@ impl RepartitionTopic {
         if until <= low {
             return Ok(None);
         }
-        // Transaction markers take offsets without a message.
+        // Transaction markers occupy offsets without a message.
         let mut back = 1_i64;
         loop {
             let start = until.saturating_sub(back).max(low);
@@ -306,7 +305,7 @@ pub async fn create_topic(settings: &Settings, correlate: &Correlate) -> Result<
             ("retention.bytes", RETENTION_BYTES),
             ("segment.bytes", SEGMENT_BYTES),
             ("message.timestamp.type", "CreateTime"),
-            // Not less than librdkafka sends, whatever the brokers' default.
+            // Not less than librdkafka sends, whatever the brokers' default is.
             ("max.message.bytes", "1048588"),
         ],
     };

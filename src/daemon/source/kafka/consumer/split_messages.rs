@@ -1,14 +1,14 @@
-//! Joins messages of a partition that are pieces of a line which a container runtime split.
+//! Joins messages of a partition that are pieces of a line split by a container runtime.
 //!
-//! Takes messages in the order of the partition; returns them unchanged, except that the pieces of a line come as one message once
-//! they are complete. Until then the partition's position stays before the first piece, so that no piece is ever evaluated as a
-//! message of its own: a client chooses its text.
+//! Takes messages in the order of the partition; returns them unchanged, except that the pieces of a line are joined to one message once
+//! they are complete. Until then, the partition's position stays before the first piece, so that no piece is ever evaluated as a separate
+//! message: a client chooses its text.
 
 use std::time::{Duration, Instant};
 
 use crate::detection::audit::envelope::{LineRole, LineTracker};
 
-/// How long the rest of a line is waited for.
+/// Maximum time to wait for the rest of a line.
 const MAX_WAIT: Duration = Duration::from_secs(10);
 
 /// Maximum size of a joined line, in bytes.
@@ -17,15 +17,16 @@ pub(super) const MAX_HELD_BYTES: usize = 8 << 20;
 #[derive(Clone, Debug, Default)]
 pub(super) struct SplitMessages {
     tracker: LineTracker,
-    /// Pieces, and whole messages between them, one per line.
+    /// Pieces, and complete messages between them, one per line.
     held: Vec<u8>,
-    /// Messages of several lines that arrived meanwhile.
+    /// Multi-line messages that arrived meanwhile.
     others: Vec<Vec<u8>>,
     since: Option<Instant>,
 }
 
 impl SplitMessages {
-    /// Adds a message. Calls `emit` with what can be evaluated now, and returns whether that is everything received so far.
+    /// Adds a message. Calls `emit` with the messages that can be evaluated now, and returns whether these are all messages received so
+    /// far.
     pub(super) fn push(&mut self, message: &[u8], emit: &mut dyn FnMut(&[u8])) -> bool {
         let line = message.strip_suffix(b"\n").unwrap_or(message);
         if memchr::memchr(b'\n', line).is_some() {
@@ -54,7 +55,7 @@ impl SplitMessages {
         true
     }
 
-    /// Gives up waiting for the rest of a line.
+    /// Stops waiting for the rest of a line.
     pub(super) fn give_up(&mut self, emit: &mut dyn FnMut(&[u8])) {
         self.tracker.abandon();
         self.emit_held(emit);
@@ -74,7 +75,7 @@ impl SplitMessages {
         self.held.len() + self.others.iter().map(Vec::len).sum::<usize>()
     }
 
-    /// Whether to give up: the line is too long, or its rest does not come.
+    /// Whether to stop waiting: the line is too long, or its rest does not arrive.
     pub(super) fn is_overdue(&self) -> bool {
         self.held_bytes() > MAX_HELD_BYTES || self.since.is_some_and(|since| since.elapsed() > MAX_WAIT)
     }

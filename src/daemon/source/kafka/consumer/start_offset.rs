@@ -10,16 +10,16 @@ use super::super::{Partitions, StartAt};
 use super::context::Context;
 use crate::daemon::kafka::KafkaErrorKind;
 
-/// The rebalance waits meanwhile. What is unknown by then is left to librdkafka.
+/// The rebalance waits meanwhile. Offsets that are still unknown after this time are left to librdkafka.
 const BROKER_TIMEOUT: Duration = Duration::from_secs(10);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum StartOffset {
-    /// At the group's offset; without one, as `start_at` says.
+    /// At the group's offset; without one, according to `start_at`.
     Group,
-    /// At the stored position, which is further.
+    /// At the stored position, which is further ahead.
     Store(i64),
-    /// At the group's offset although we had committed a higher one: an operator reset the group.
+    /// At the group's offset although we had committed a higher one, because an operator reset the group.
     GroupReset,
 }
 
@@ -81,7 +81,7 @@ pub fn assign_start_offsets(context: &Context, consumer: &BaseConsumer<Context>,
             Some(wanted) => Some(lookup.existing_offset(&topic, partition, wanted, is_exchange)),
             // The lookup of the group's committed offset failed, which does not mean that there is none. librdkafka retries it.
             None if !is_known => None,
-            // Matches of other replicas are read from the start, whatever `start_at` says.
+            // Matches of other replicas are read from the start, regardless of `start_at`.
             None if is_exchange => Some(Offset::Beginning),
             None => {
                 unknown.add_partition(&topic, partition);
@@ -120,7 +120,7 @@ struct Lookup<'c> {
 }
 
 impl Lookup<'_> {
-    /// The offset to start at: the wanted one, or another one if that does not exist any more, or not yet.
+    /// The offset to start at: the desired one, or another one if that does not exist, any more or yet.
     fn existing_offset(&mut self, topic: &str, partition: i32, wanted: i64, is_exchange: bool) -> Offset {
         if !self.is_reachable {
             return Offset::Offset(wanted);
@@ -161,12 +161,12 @@ impl Lookup<'_> {
     }
 }
 
-/// The time left, but enough for librdkafka to send a request.
+/// The remaining time, but at least enough for librdkafka to send a request.
 fn until(deadline: Instant) -> Duration {
     deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(1))
 }
 
-/// Looks up the offsets of a time for partitions without a position.
+/// Looks up the offsets for a time, for partitions without a position.
 fn start_at_time(
     context: &Context,
     consumer: &BaseConsumer<Context>,
@@ -220,7 +220,7 @@ mod tests {
             // Crash before the commit.
             (store(10, 4), Some(4), StartOffset::Store(10)),
             (store(10, 4), Some(7), StartOffset::Store(10)),
-            // Another replica was further.
+            // Another replica was further ahead.
             (store(10, 4), Some(30), StartOffset::Group),
             (store(10, 10), Some(10), StartOffset::Group),
             // The group's offsets expired.
