@@ -109,11 +109,11 @@ impl RuleLoader {
         Rules { set, options: self.options.clone() }
     }
 
-    /// Reads and loads the rules and the inventory. Returns `None` if the rules are the same as those of `version`, and the
-    /// inventory is the one in use.
+    /// Reads and loads the rules and the inventory. Returns `None` if both are unchanged: the rules have this `version`, and the inventory
+    /// is the one in use.
     ///
     /// # Errors
-    /// The diagnostics, if the rules are invalid, or why the inventory cannot be read.
+    /// The diagnostics if the rules are invalid, or the reason why the inventory cannot be read.
     fn reload(&mut self, version: &str) -> Result<Option<Rules>, String> {
         let files = (self.read)(&self.paths).map_err(|error| format!("{error:#}"))?;
         let loaded = rules::load(&files, &rules::Options { matching: self.matching });

@@ -1,8 +1,8 @@
 //! Keeps the store below its maximum size: the oldest alerts are deleted, and those that a sink had not delivered are counted.
 //!
-//! The limit holds for the database and its write-ahead log together, and it holds inside each transaction: free pages are made
-//! before a batch is written, so that the file grows only while there is room. A part of the maximum is set apart for the log,
-//! which is written back before it exceeds that part (see [`log_budget`]).
+//! The limit holds for the database and its write-ahead log together, and also inside each transaction: pages are freed before a batch is
+//! written, so the file only grows while there is room. A part of the maximum is reserved for the write-ahead log, which is checkpointed
+//! before it exceeds that part (see [`log_budget`]).
 
 use rusqlite::{Connection, Transaction};
 

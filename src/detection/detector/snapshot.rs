@@ -10,7 +10,7 @@
 //! use pullwatch::internals::detection::detector::{Detector, Options};
 //! use pullwatch::internals::{detection::rules, shipped};
 //!
-//! // Only where a rule asks for `registry.*` or the like is anything learned.
+//! // State is only learned if a rule uses `registry.*` or similar fields.
 //! let rules = rules::load(&shipped::files(), &rules::Options::default()).rules;
 //! let detector = Detector::new(&rules, Options::default());
 //! let mut session = detector.session();

@@ -116,7 +116,7 @@ impl ExpectedRead {
 
 /// Users of the control plane that are not service accounts, with their programs, as [`Controller::programs`].
 ///
-/// k3s, `MicroK8s` and `MicroShift` run both in one process. OpenShift runs a second program as the controller manager.
+/// k3s, `MicroK8s` and `MicroShift` run several components in one process. OpenShift runs a second program as the controller manager.
 const CONTROL_PLANE: [(&str, &[&str]); 2] = [
     ("system:apiserver", &["kube-apiserver*", "k3s", "kubelite", "microshift", "hyperkube"]),
     (
