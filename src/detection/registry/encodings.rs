@@ -66,7 +66,7 @@ pub(super) fn is_opaque(text: &[u8]) -> bool {
     text.starts_with(GZIP) || OPAQUE.iter().any(|start| text.starts_with(start)) || is_bzip2()
 }
 
-/// Returns whether a text, as returned by [`plain`], has more layers of encoding than the limit. There is no legitimate reason for so many,
+/// Returns whether a text, as returned by [`plain`], has more layers of encoding than the limit. Nothing legitimate needs this number of layers,
 /// so it counts as hidden.
 pub(super) fn is_nested_too_deep(text: &[u8]) -> bool {
     !is_zip(text) && layer(text).is_some()

@@ -331,7 +331,7 @@ impl<'e> ExposureReader<'_, '_, '_, 'e> {
         }
     }
 
-    /// Adds a secret of the response if it is a credential. `sent` is the request of a write; its own data in the response is no exposure.
+    /// Adds a secret of the response if it is a credential. `sent` is the request of a write; its own data in the response does not count as an exposure.
     fn read_secret(&mut self, secret: &SecretView<'e>, sent: Option<&SecretView<'e>>) {
         let mut name = secret.name.clone().unwrap_or_else(|| self.target.name.clone());
         if name.is_empty() {

@@ -94,7 +94,7 @@ pub struct LogFollower {
     /// Checkpoints of the last run whose files were not found yet.
     previous: Vec<Checkpoint>,
     is_first_scan: bool,
-    /// A file was opened, so `open_lines` has to be told what precedes its position.
+    /// A file was opened, so `open_lines` needs to know what precedes its position.
     is_resumed: bool,
     /// Lines that were read but are incomplete.
     open_lines: OpenLines,

@@ -46,7 +46,7 @@ fn flood_of_groups_does_not_hide_one_close_to_its_condition() {
             let source = step % sources;
             let key = vec![b"mallory".as_slice().into()];
             fired.extend(correlator.observe(0, &Observation { key, ..seen(source, 0, number, &[&value]) }));
-            // A single step is no more than what each group of the flood has.
+            // A single step does not exceed what each group of the flood has.
             if step == 0 {
                 continue;
             }
