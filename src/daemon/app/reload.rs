@@ -38,7 +38,7 @@ impl<'a> Reload<'a> {
         Reload { current, read, handles, rules, sinks, configured_sinks: ConfiguredSinks::default() }
     }
 
-    /// Shows the configured sinks there.
+    /// Updates the sinks that the server shows.
     pub(super) fn shown_as(mut self, configured_sinks: ConfiguredSinks) -> Self {
         self.configured_sinks = configured_sinks;
         self

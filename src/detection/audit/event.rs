@@ -226,8 +226,8 @@ impl<'a> Event<'a> {
         }
     }
 
-    /// Moves to the value of the next member, if it is one of those that are expected next. Else the name has to be read: it may be spelled
-    /// otherwise.
+    /// Moves to the value of the next member, if it is one of those that are expected next. Otherwise the name has to be read, because it
+    /// may be spelled differently.
     #[inline]
     fn next_in_order(&mut self) -> Option<Member> {
         let expected = IN_ORDER.get(self.expected..)?;

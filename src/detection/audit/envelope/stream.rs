@@ -408,8 +408,8 @@ pub(super) fn is_known(name: &[u8]) -> bool {
     Role::named(name).is_some()
 }
 
-/// Whether the members of the object at a path, whose last name is `key`, describe the source of a record. Pod labels do not, because
-/// whoever creates the pod chooses them.
+/// Whether the members of the object at a path, whose last name is `key`, describe the source of a record. Pod labels do not, because the
+/// creator of the pod chooses them.
 fn is_scope(path: &[u8], key: &[u8]) -> bool {
     match key {
         _ if path.len() == key.len() => SCOPES.iter().any(|scope| scope.eq_ignore_ascii_case(key)),
