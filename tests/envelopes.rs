@@ -525,7 +525,7 @@ fn counts_records_without_an_event_by_reason() {
         (r#"{"messageType":"CONTROL_MESSAGE","logEvents":[]}"#, "control message"),
         (r#"{"message":{"data":"!!"}}"#, "unreadable packing"),
         (r#"{"message":{"data":"H4sIAAAA"}}"#, "unreadable packing"),
-        (r#"{"records":[{"properties":{"log":"skipped-too-big-size-object"}}]}"#, "left out by its sender"),
+        (r#"{"records":[{"properties":{"log":"skipped-too-big-size-object"}}]}"#, "omitted by its sender"),
     ] {
         assert!(counted(text).contains(reason), "{text}: {}", counted(text));
     }

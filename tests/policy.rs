@@ -232,7 +232,7 @@ fn invalid_files_are_errors_and_odd_ones_warnings() {
         ),
         (
             "apiVersion: audit.k8s.io/v1\nkind: Policy\nrules:\n- {level: None, users: eve}\n",
-            "expected a sequence of texts",
+            "expected a sequence of strings",
         ),
         (
             "apiVersion: audit.k8s.io/v1\nkind: Policy\nrules:\n- {level: None, users: [[eve]]}\n",

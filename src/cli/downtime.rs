@@ -74,7 +74,7 @@ impl Downtime {
                 SourceKind::File(file) => downtime.file(&source.name, &file.paths, flags, offline),
                 SourceKind::Webhook(_) => downtime.webhook(&source.name, flags),
                 SourceKind::Kafka(_) => downtime
-                    .say(&source.name, "the retention of the topic bounds it, no flag of the apiserver"),
+                    .say(&source.name, "bounded by the retention of the topic, not by a flag of the apiserver"),
                 SourceKind::Stdin => downtime.say(&source.name, "the process that writes waits, or fails"),
             }
         }
@@ -159,7 +159,7 @@ impl Downtime {
             self.say(
                 source,
                 format!(
-                    "until {} of log were written: {backups} rotated files of {size} MiB; the next rotation deletes the oldest",
+                    "until {} of log have been written: {backups} rotated files of {size} MiB; the next rotation deletes the oldest",
                     bytes(total)
                 ),
             );

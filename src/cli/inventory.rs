@@ -26,12 +26,12 @@ Examples:
   kubectl get clusterroles,roles,clusterrolebindings,rolebindings -A -o json | pullwatch inventory import
                                                which roles read secrets
   kubectl get pods,serviceaccounts -A -o json | pullwatch inventory import
-                                               which pods hold and pull with which secrets
+                                               which secrets pods mount and pull images with
   kubectl get nodes -o json | pullwatch inventory import
                                                which addresses nodes have
   helm template ./chart | pullwatch inventory import --namespace shop
                                                manifests before they are applied
-  pullwatch inventory list                     registry credentials that are declared
+  pullwatch inventory list                     the declared registry credentials
   pullwatch inventory export > inventory.json  for Git, or for `pullwatch scan --inventory`
 
 The data of secrets is never kept.")]
@@ -66,7 +66,7 @@ pub struct Import {
     #[arg(short, long, value_name = "NAMESPACE")]
     namespace: Option<String>,
 
-    /// Secrets of which the input does not show the type are registry credentials
+    /// Treat secrets whose type the input does not show as registry credentials
     #[arg(long)]
     credentials: bool,
 

@@ -54,7 +54,7 @@ pub struct Run {
     #[arg(short, long = "rules", value_name = "PATH")]
     rules: Vec<PathBuf>,
 
-    /// File with what is known of the cluster, such as the output of kubectl get secrets -A; repeatable (see pullwatch inventory)
+    /// File that declares objects of the cluster, such as the output of kubectl get secrets -A; repeatable (see pullwatch inventory)
     #[arg(long, value_name = "PATH")]
     inventory: Vec<PathBuf>,
 

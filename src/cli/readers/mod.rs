@@ -21,9 +21,9 @@ use crate::detection::state::kind;
 Examples:
   pullwatch readers list                       all identities, those that differed last first
   pullwatch readers show system:serviceaccount:shop:operator
-                                               one identity with everything that is known of it
+                                               everything that is known about one identity
   pullwatch readers trust system:serviceaccount:shop:operator --why 'reviewed in CHG-1234'
-                                               do not report again what it did until now
+                                               do not report its previous behavior again
   pullwatch readers export > trusted.yaml      the decisions as a rule file")]
 pub enum Readers {
     List(list::List),

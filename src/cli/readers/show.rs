@@ -9,7 +9,7 @@ use clap::Args;
 use super::{StateDir, Stored, name, when};
 use crate::cli::visible;
 
-/// Show everything that is known of an identity
+/// Show everything that is known about an identity
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:

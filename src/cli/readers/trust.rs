@@ -13,7 +13,7 @@ use crate::daemon::store;
 use crate::daemon::time::unix_nanos;
 use crate::detection::registry::{TrustedReader, service_account};
 
-/// Trust a service account with what it did until now
+/// Trust a service account with its behavior so far
 ///
 /// Reads with the verbs, scopes, programs and client networks of its profile are stored as Informational from now on; anything else
 /// is reported as before. The running daemon takes the decision over within seconds.
@@ -31,11 +31,11 @@ pub struct Trust {
     #[arg(long, value_name = "TEXT")]
     why: String,
 
-    /// Name to decide as [default: the current user]
+    /// Name to record as the decider [default: the current user]
     #[arg(long, value_name = "NAME")]
     by: Option<String>,
 
-    /// Trust also this program, which the profile does not take for routine by itself; repeatable
+    /// Also trust this program, which does not become routine automatically; repeatable
     #[arg(long = "program", value_name = "PROGRAM")]
     programs: Vec<String>,
 
@@ -63,7 +63,7 @@ impl Trust {
         trusted.programs.extend(self.programs);
         ensure!(
             !trusted.programs.is_empty(),
-            "no program of `{}` is routine by itself: name those to trust with --program",
+            "no program of `{}` is routine by itself: name the programs to trust with --program",
             visible(&user)
         );
         store::set_trust(&self.state.path(), &user, Some(&trusted.encode()))?;
@@ -81,9 +81,9 @@ impl Trust {
     }
 }
 
-/// Report what a service account does, whatever its profile says
+/// Always report a service account, regardless of its profile
 ///
-/// Nothing that it does is routine until it is trusted again, or the decision is removed with --clear.
+/// Its reads are never routine until it is trusted again, or the decision is removed with --clear.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -99,7 +99,7 @@ pub struct Distrust {
     #[arg(long, value_name = "TEXT", default_value = "")]
     why: String,
 
-    /// Name to decide as [default: the current user]
+    /// Name to record as the decider [default: the current user]
     #[arg(long, value_name = "NAME")]
     by: Option<String>,
 
@@ -117,7 +117,7 @@ impl Distrust {
         if self.clear {
             if !store::set_trust(&self.state.path(), &self.user, None)? {
                 bail!(
-                    "there is no decision on `{}`: run `pullwatch readers list` for those that there are",
+                    "there is no decision on `{}`: run `pullwatch readers list` for existing ones",
                     visible(&self.user)
                 );
             }
@@ -137,7 +137,7 @@ impl Distrust {
             ..TrustedReader::default()
         };
         store::set_trust(&self.state.path(), &self.user, Some(&decision.encode()))?;
-        writeln!(out, "{} is distrusted: all that it reads is reported", visible(&self.user))?;
+        writeln!(out, "{} is distrusted: all its reads are reported", visible(&self.user))?;
         Ok(ExitCode::SUCCESS)
     }
 }

@@ -139,7 +139,7 @@ impl Page {
     fn readers(&self) -> Section {
         Section {
             title: "Readers",
-            intro: "Readers that a rule reports, those who got most first. PAYLOAD counts credentials that the log shows in a response, \
+            intro: "Readers that a rule reports, those with the most credentials first. PAYLOAD counts credentials that the log shows in a response, \
                     PRESUMED those that may have been in one."
                 .to_owned(),
             head: &["PAYLOAD", "PRESUMED", "CREDENTIALS", "LAST"],

@@ -61,7 +61,7 @@ pub struct Scan {
     #[arg(value_name = "PATH|DIR|GLOB|-")]
     paths: Vec<OsString>,
 
-    /// Start from what `pullwatch run` has learned in this state directory: credentials, readers and who is trusted
+    /// Start from the state that `pullwatch run` has learned in this directory: credentials, readers and trust decisions
     #[arg(long, value_name = "DIR")]
     state_dir: Option<PathBuf>,
 
@@ -81,7 +81,7 @@ pub struct Scan {
     #[arg(short, long, value_name = "MIN", value_parser = priority, default_value = "debug")]
     priority: Priority,
 
-    /// File with what is known of the cluster, such as the output of kubectl get secrets -A; repeatable (see pullwatch inventory)
+    /// File that declares objects of the cluster, such as the output of kubectl get secrets -A; repeatable (see pullwatch inventory)
     #[arg(long, value_name = "PATH")]
     inventory: Vec<PathBuf>,
 

@@ -105,8 +105,8 @@ pub(crate) const ROOT: Section = Section {
             "inventory",
             "paths",
             "",
-            "Files with what is known of the cluster (output of `kubectl get secrets -A`, manifests, `pullwatch inventory export`), \
-             beside what `pullwatch inventory import` stored; reloaded on change and on SIGHUP.",
+            "Files that declare objects of the cluster (output of `kubectl get secrets -A`, manifests, `pullwatch inventory export`), \
+             in addition to those stored by `pullwatch inventory import`; reloaded on change and on SIGHUP.",
         ),
         key("networks", "mapping", "", "The networks of the cluster, see `networks`."),
         key(

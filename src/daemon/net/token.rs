@@ -54,7 +54,7 @@ impl Token {
             return Err(wrong("a token must have at least 16 characters"));
         }
         if !token.iter().all(u8::is_ascii_graphic) {
-            return Err(wrong("a token must be printable ASCII without white space"));
+            return Err(wrong("a token must be printable ASCII without whitespace"));
         }
         Ok(Sha256::digest(token).into())
     }

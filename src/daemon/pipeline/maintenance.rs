@@ -189,7 +189,7 @@ impl Pipeline {
         if !matches!(error, store::Error::Removed { .. }) {
             return Err(error);
         }
-        tracing::error!(%error, "the store is gone; sources are paused, and pullwatch ends if it does not come back");
+        tracing::error!(%error, "the store was removed; sources are paused, and pullwatch exits if it does not reappear");
         self.handles.status.store_removed.store(true, Ordering::Relaxed);
         self.handles.metrics.store_error();
         let deadline = Instant::now() + REMOVAL_GRACE;
@@ -198,7 +198,7 @@ impl Pipeline {
             self.handles.status.heartbeat();
             if self.store.check_path().is_ok() {
                 self.handles.status.store_removed.store(false, Ordering::Relaxed);
-                tracing::info!("the store is back");
+                tracing::info!("the store is available again");
                 return Ok(());
             }
         }

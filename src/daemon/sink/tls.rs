@@ -196,7 +196,7 @@ const EXPLANATIONS: [(&str, &str); 7] = [
     ),
     (
         "UnknownIssuer",
-        "the receiver's certificate is of an authority that is not trusted: name that authority in `tls.ca`",
+        "the receiver's certificate was issued by an authority that is not trusted: name that authority in `tls.ca`",
     ),
     (
         "NotValidForName",

@@ -169,7 +169,7 @@ impl PolicyReader<'_> {
             return Vec::new();
         }
         let Some(items) = node.sequence() else {
-            self.document.error("no-sequence", node, "expected a sequence of texts", "expected `[…]`");
+            self.document.error("no-sequence", node, "expected a sequence of strings", "expected `[…]`");
             return Vec::new();
         };
         self.texts += items.len() + 1;

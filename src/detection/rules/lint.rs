@@ -37,7 +37,7 @@ pub fn comparison(
         && comparison.quantifier.is_none()
         && is_literally_empty(written)
     {
-        found.push(never("nothing is in an empty list", span()));
+        found.push(never("a comparison with an empty list is always false", span()));
     }
     if is_equality && !values.is_empty() {
         let place = pointer(&comparison.left);
@@ -45,7 +45,7 @@ pub fn comparison(
         match place.as_deref() {
             Some("/stage") if all(&|value| !STAGES.contains(&value)) => {
                 found.push(
-                    never("a stage has another name", span())
+                    never("unknown stage", span())
                         .help(format!("the stages are {}", STAGES.join(", "))),
                 );
             }
@@ -91,7 +91,7 @@ pub fn comparison(
         && argument.kind() == fields::Kind::List
     {
         found.push(
-            never("this function takes one text, and a list has none", span())
+            never("this function takes a string, not a list", span())
                 .help("compare the list itself, or join() it first"),
         );
     }
@@ -112,11 +112,11 @@ pub fn comparison(
         && !word.quoted
         && fields::find(value).is_some()
     {
-        let message = format!("this compares with the text \"{value}\", not with the field");
+        let message = format!("this compares with the string \"{value}\", not with the field");
         found.push(
             Diagnostic::warning("field-as-text", message, text.span(&word.range))
-                .label("read as a text")
-                .help(format!("for the field write `val({value})`; for the text put it in quotes")),
+                .label("read as a string")
+                .help(format!("for the field write `val({value})`; for the string put it in quotes")),
         );
     }
     if comparison.operator == Operator::Regex
@@ -125,7 +125,7 @@ pub fn comparison(
         && let Some(simpler) = simpler(pattern)
     {
         found.push(
-            Diagnostic::warning("simple-regex", "a simpler operator does the same, faster", span())
+            Diagnostic::warning("simple-regex", "a simpler operator does the same, and is faster", span())
                 .label("no regular expression needed")
                 .help(format!("write `{} {simpler}`", comparison.left)),
         );

@@ -197,7 +197,7 @@ impl<'t> Parser<'t> {
         }
         if self.at == self.text.len() {
             return Err(Error {
-                message: "a parenthesis is not closed".to_owned(),
+                message: "unclosed parenthesis".to_owned(),
                 range: open..open + 1,
                 label: "opened here".to_owned(),
                 help: Some("add a `)` where it should end".to_owned()),
@@ -275,7 +275,7 @@ impl<'t> Parser<'t> {
                 break;
             }
             if !self.consume(",") {
-                let message = format!("`{}(` is not closed", transformer.name());
+                let message = format!("unclosed `{}(`", transformer.name());
                 return Err(self.expected(message, "`)` or `,`"));
             }
         }
@@ -396,7 +396,7 @@ impl<'t> Parser<'t> {
             word
         };
         if !self.consume("]") {
-            return Err(self.expected("a bracket is not closed", "`]`"));
+            return Err(self.expected("unclosed bracket", "`]`"));
         }
         Ok(Some(word))
     }
@@ -464,7 +464,7 @@ impl<'t> Parser<'t> {
         let word = &self.text[self.current_range()];
         let message = match word {
             "" => "the comparison has no operator".to_owned(),
-            "bcontains" | "bstartswith" => format!("`{word}` compares bytes, and no field here holds bytes"),
+            "bcontains" | "bstartswith" => format!("`{word}` compares bytes, but no field contains bytes"),
             word => format!("`{word}` is not an operator"),
         };
         let mut error =
@@ -508,7 +508,7 @@ impl<'t> Parser<'t> {
             let field = self.field(name)?;
             self.skip_spaces();
             if !self.consume(")") {
-                return Err(self.expected("`val(` is not closed", "`)`"));
+                return Err(self.expected("unclosed `val(`", "`)`"));
             }
             return Ok(Some(field));
         }
@@ -529,7 +529,7 @@ impl<'t> Parser<'t> {
             return Ok(Right::Word(Word { text: word.to_owned(), range, quoted: false }));
         }
         let mut error = self.expected("this operator compares numbers", "a number, or a field in `val()`");
-        error.help = Some("texts are compared with =, !=, startswith, contains …".to_owned());
+        error.help = Some("strings are compared with =, !=, startswith, contains …".to_owned());
         Err(error)
     }
 
@@ -601,7 +601,7 @@ impl<'t> Parser<'t> {
             if !self.consume(",") {
                 if self.at == self.text.len() {
                     return Err(Error {
-                        message: "a list is not closed".to_owned(),
+                        message: "unclosed list".to_owned(),
                         range: open..open + 1,
                         label: "opened here".to_owned(),
                         help: Some("add a `)` where it should end".to_owned()),
@@ -699,7 +699,7 @@ impl<'t> Parser<'t> {
             }
         }
         Err(Error {
-            message: "a quote is not closed".to_owned(),
+            message: "unclosed quote".to_owned(),
             range: start..start + 1,
             label: "opened here".to_owned(),
             help: None,
@@ -782,7 +782,7 @@ mod tests {
     fn reports_errors_at_their_location() {
         insta::assert_snapshot!(message("a.b = c and"), @"11..11 `and` is not followed by a condition");
         insta::assert_snapshot!(message("a.b is c"), @"4..6 `is` is not an operator");
-        insta::assert_snapshot!(message("(a.b = c"), @"0..1 a parenthesis is not closed");
+        insta::assert_snapshot!(message("(a.b = c"), @"0..1 unclosed parenthesis");
         insta::assert_snapshot!(message("a.b in (c d)"), @"10..11 the values of a list are separated by commas");
         insta::assert_snapshot!(message("a.b exists exists"), @"11..17 `exists` cannot follow here");
         insta::assert_snapshot!(message("a.b < x"), @"6..7 this operator compares numbers");

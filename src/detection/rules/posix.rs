@@ -99,7 +99,7 @@ const MAX_REPETITIONS: usize = 8;
 
 /// Translates an escape at the start of `rest`, and advances `rest`.
 fn escape<'p>(rest: &'p str, out: &mut String) -> Result<&'p str, String> {
-    let escaped = rest.chars().next().ok_or("it ends in a backslash")?;
+    let escaped = rest.chars().next().ok_or("it ends with a backslash")?;
     match escaped {
         'a' | 'f' | 'n' | 'r' | 't' | 'v' => out.extend(['\\', escaped]),
         _ if escaped.is_ascii_alphanumeric() => {
@@ -133,13 +133,13 @@ fn class(letters: &mut std::iter::Peekable<std::str::Chars<'_>>, out: &mut Strin
     let mut first = true;
     loop {
         match letters.next() {
-            None => return Err("a `[` is not closed".to_owned()),
+            None => return Err("unclosed `[`".to_owned()),
             Some(']') if !first => break,
             Some('[') if letters.peek() == Some(&':') => {
                 out.push('[');
                 loop {
                     match letters.next() {
-                        None => return Err("a `[:` is not closed".to_owned()),
+                        None => return Err("unclosed `[:`".to_owned()),
                         Some(']') => break,
                         Some(letter) => out.push(letter),
                     }
@@ -154,7 +154,7 @@ fn class(letters: &mut std::iter::Peekable<std::str::Chars<'_>>, out: &mut Strin
                 Some(escaped) => {
                     return Err(format!("`\\{escaped}` is not part of POSIX regular expressions"));
                 }
-                None => return Err("it ends in a backslash".to_owned()),
+                None => return Err("it ends with a backslash".to_owned()),
             },
             // Characters of the regex crate's set operations are escaped.
             Some(letter @ ('[' | ']' | '&' | '~')) => {

@@ -50,9 +50,9 @@ pub fn parse(text: &str) -> Result<Vec<Piece>, Error> {
         at += digits;
         if at == text.len() {
             return Err(Error {
-                message: "the output ends in a `%`".to_owned(),
+                message: "the output ends with a `%`".to_owned(),
                 range: percent..percent + 1,
-                label: "expected a field behind it".to_owned(),
+                label: "expected a field after it".to_owned(),
                 help: Some("a percent sign cannot be escaped: write `percent`".to_owned()),
             });
         }

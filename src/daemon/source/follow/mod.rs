@@ -299,7 +299,7 @@ impl LogFollower {
 
     /// Ignores a file until its metadata changes.
     fn skip(&mut self, path: &Path) {
-        tracing::debug!(path = %path.display(), "not read: it is a copy, or was read");
+        tracing::debug!(path = %path.display(), "not read: it is a copy, or was read already");
         if let Ok((id, state)) = FileId::and_state(path) {
             self.skipped.insert(id, state);
         }
@@ -340,7 +340,7 @@ impl LogFollower {
     fn handle_truncation(&mut self) {
         for at in 0..self.tracked.len() {
             let Some(old) = self.tracked[at].was_truncated() else { continue };
-            tracing::debug!(file = ?self.tracked[at], "it was cut, or is another");
+            tracing::debug!(file = ?self.tracked[at], "it was truncated, or is a different file");
             // List the files now, because the copy was made before the truncation.
             let copy = self.files().into_iter().find(|path| {
                 FileId::of(path).is_ok_and(|own| self.tracked.iter().all(|file| file.id != own))

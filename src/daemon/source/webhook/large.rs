@@ -78,7 +78,7 @@ pub(super) async fn receive(
         events,
         bytes,
         reason = reply.reason(),
-        "a webhook batch larger than max_body was not evaluated to its end: at least these events and bytes are lost if it is not \
+        "a webhook batch larger than max_body was only partly evaluated: at least these events and bytes are lost if it is not \
          sent again; lower the apiserver's --audit-webhook-batch-max-size, or raise max_body"
     );
     reply

@@ -268,7 +268,7 @@ impl DefinitionReader<'_, '_> {
         };
         if nodes.iter().any(|node| node.text().is_none()) {
             let span = self.span(node);
-            return self.fail("not-a-list", format!("`{key}` takes a sequence of texts"), span, expected);
+            return self.fail("not-a-list", format!("`{key}` must be a sequence of strings"), span, expected);
         }
         Ok(Some(nodes.iter().map(|node| self.located(node)).collect()))
     }
@@ -280,7 +280,7 @@ impl DefinitionReader<'_, '_> {
             Ok(length) => Ok(Some(length)),
             Err(expected) => {
                 let span = self.span(node);
-                self.fail("timespan", format!("`{text}` is not a time span"), span, expected)
+                self.fail("timespan", format!("`{text}` is not a duration"), span, expected)
             }
         }
     }
@@ -294,7 +294,7 @@ impl DefinitionReader<'_, '_> {
         let Some(entries) = node.mapping() else {
             return self.fail(
                 "correlation",
-                "`condition` of a correlation takes a mapping",
+                "`condition` of a correlation must be a mapping",
                 span,
                 "expected {gte: 5} or {field: registry.secrets, gte: 5}",
             );
@@ -321,7 +321,7 @@ impl DefinitionReader<'_, '_> {
             let Some(number) = number.filter(|number| *number <= CorrelationKind::EventCount.largest())
             else {
                 let place = self.span(&entry.value);
-                let message = format!("`{}` takes a whole number", entry.key);
+                let message = format!("`{}` must be an integer", entry.key);
                 let largest = CorrelationKind::EventCount.largest();
                 self.report(
                     Diagnostic::error("correlation", message, place)

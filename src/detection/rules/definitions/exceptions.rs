@@ -73,7 +73,7 @@ impl DefinitionReader<'_, '_> {
                         let span = self.span(row);
                         return self.fail(
                             "exception",
-                            "a row of values is a sequence",
+                            "a row of values must be a sequence",
                             span,
                             "expected one value for each field",
                         );
@@ -99,7 +99,7 @@ impl DefinitionReader<'_, '_> {
         let span = self.span(node);
         self.fail(
             "exception",
-            "with one field given as a text, the values are texts",
+            "if `fields` is a string, the values must be strings",
             span,
             "expected a text",
         )
@@ -113,7 +113,7 @@ impl DefinitionReader<'_, '_> {
                     let span = self.span(wrong);
                     return self.fail(
                         "exception",
-                        "a value is a text, or a sequence of texts",
+                        "a value must be a string or a sequence of strings",
                         span,
                         "expected a text",
                     );
@@ -130,7 +130,7 @@ impl DefinitionReader<'_, '_> {
             let span = self.span(node);
             return self.fail(
                 "exception",
-                format!("`{key}` takes a text or a sequence of texts"),
+                format!("`{key}` must be a string or a sequence of strings"),
                 span,
                 "expected a text",
             );
@@ -157,7 +157,7 @@ impl DefinitionReader<'_, '_> {
                 self.report(
                     Diagnostic::error(
                         "exception",
-                        format!("exception `{}` has other fields", new.name),
+                        format!("exception `{}` has different fields", new.name),
                         new.span,
                     )
                     .label("leave `fields` out to append values")
@@ -176,7 +176,7 @@ impl DefinitionReader<'_, '_> {
                 };
                 return self.fail(
                     "exception",
-                    format!("the values do not fit exception `{}`", new.name),
+                    format!("the values do not match exception `{}`", new.name),
                     new.span,
                     &expected,
                 );

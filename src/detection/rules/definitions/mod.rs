@@ -186,7 +186,7 @@ impl Definitions {
                 None => {
                     let span = reader.span(root);
                     reader.report(
-                        Diagnostic::error("no-sequence", "a rule file is a sequence of items", span)
+                        Diagnostic::error("no-sequence", "a rule file must be a sequence of items", span)
                             .label("expected `- rule: …`, `- macro: …` or `- list: …`"),
                     );
                 }
@@ -236,7 +236,7 @@ impl DefinitionReader<'_, '_> {
         let Some(entries) = item.mapping() else {
             let span = self.span(item);
             self.report(
-                Diagnostic::error("no-item", "an item is a mapping", span)
+                Diagnostic::error("no-item", "an item must be a mapping", span)
                     .label("expected `rule:`, `macro:` or `list:`"),
             );
             return;
@@ -289,7 +289,7 @@ impl DefinitionReader<'_, '_> {
             Some(node) if node.text().is_some() => Ok(Some(node)),
             Some(node) => {
                 let span = self.span(node);
-                self.fail("not-a-text", format!("`{key}` takes one text"), span, "expected a text")
+                self.fail("not-a-text", format!("`{key}` must be a string"), span, "expected a text")
             }
         }
     }
@@ -325,7 +325,7 @@ impl DefinitionReader<'_, '_> {
         let span = self.span(node);
         self.fail(
             "not-a-number",
-            "`capture_duration` is a number of milliseconds".to_owned(),
+            "`capture_duration` must be a number of milliseconds".to_owned(),
             span,
             "expected a number such as 5000",
         )
@@ -339,7 +339,7 @@ impl DefinitionReader<'_, '_> {
                 let span = self.span(node);
                 self.fail(
                     "not-a-boolean",
-                    format!("`{key}` is either true or false"),
+                    format!("`{key}` must be true or false"),
                     span,
                     "expected true or false",
                 )
@@ -445,7 +445,7 @@ impl DefinitionReader<'_, '_> {
 
     fn undefined<T>(&mut self, kind: &str, name: &str, span: Span, known: &[String]) -> Parsed<T> {
         let help = did_you_mean(name, known.iter().map(String::as_str));
-        let message = format!("no {kind} `{name}` is defined that could be changed");
+        let message = format!("{kind} `{name}` is not defined, so it cannot be changed");
         self.report(
             Diagnostic::error("undefined", message, span).label("not defined before").maybe_help(help),
         );
@@ -467,7 +467,7 @@ impl DefinitionReader<'_, '_> {
                         let span = self.span(node);
                         return self.fail(
                             "not-a-text",
-                            "an item of a list is a text",
+                            "a list item must be a string",
                             span,
                             "expected a text",
                         );
@@ -553,7 +553,7 @@ impl DefinitionReader<'_, '_> {
             Some(texts) => Ok(texts),
             None => {
                 let span = self.span(node);
-                self.fail("not-a-list", "`tags` takes a sequence of texts", span, "expected [k8s, secrets]")
+                self.fail("not-a-list", "`tags` must be a sequence of strings", span, "expected [k8s, secrets]")
             }
         }
     }

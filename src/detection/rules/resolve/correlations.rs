@@ -306,9 +306,9 @@ impl<'d> Resolver<'d> {
 
     fn check_rule_count(&mut self, definition: &CorrelationDefinition) -> Result<(), Reported> {
         let (message, label) = match (definition.kind, definition.rules.len()) {
-            (_, 0) => ("this correlation names no rule".to_owned(), "expected `rules: […]`"),
+            (_, 0) => ("this correlation has no rules".to_owned(), "expected `rules: […]`"),
             (CorrelationKind::Temporal | CorrelationKind::TemporalOrdered, 1) => {
-                (format!("`{}` takes two rules or more", definition.kind), "one rule is not enough")
+                (format!("`{}` needs at least two rules", definition.kind), "one rule is not enough")
             }
             _ => return Ok(()),
         };
@@ -341,7 +341,7 @@ impl<'d> Resolver<'d> {
             );
         };
         if !counts {
-            let message = format!("`{kind}` takes no condition: each of its rules must match");
+            let message = format!("`{kind}` has no condition: each of its rules must match");
             return fail(message, &condition.span, "leave it out".to_owned());
         }
         let Some(bounds) = condition.bounds else {
@@ -354,7 +354,7 @@ impl<'d> Resolver<'d> {
         let largest = kind.largest();
         if bounds.at_least > largest || bounds.at_most.is_some_and(|most| most > largest) {
             let message = format!("`{kind}` counts to {largest}");
-            return fail(message, &condition.span, "a number too large".to_owned());
+            return fail(message, &condition.span, "number too large".to_owned());
         }
         let field = match (&condition.field, wants_field) {
             (None, false) => None,
@@ -416,7 +416,7 @@ pub(super) fn field_help(name: &str, in_correlation: bool) -> Option<String> {
     }
     if !in_correlation {
         return Some(
-            "`correlation.*` are fields of the outputs and throttles of correlations alone".to_owned(),
+            "`correlation.*` fields are only available in outputs and throttles of correlations".to_owned(),
         );
     }
     let known: Vec<&str> = fields::of_correlations().map(|field| field.name).collect();

@@ -175,7 +175,7 @@ impl<'d> Resolver<'d> {
             self.report(
                 Diagnostic::error("exception", message, span)
                     .label("expected one value")
-                    .help("several values take `in`"),
+                    .help("several values require `in`"),
             );
             return Err(Reported);
         };
