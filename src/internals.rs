@@ -18,8 +18,8 @@ pub mod daemon {
     }
     pub mod server {
         pub use crate::daemon::server::{
-            Acknowledgement, AlertLog, AlertPage, AlertQuery, Backend, Found, Health, HealthCheck, LogError,
-            RuleStatus, ServedAlert, Server, Settings, SinkStatus, SourceStatus, StatusSource,
+            Acknowledgement, AlertLog, AlertPage, AlertQuery, Backend, Health, HealthCheck, IdLookup,
+            LogError, RuleStatus, ServedAlert, Server, Settings, SinkStatus, SourceStatus, StatusSource,
         };
     }
     pub mod sink {
@@ -71,7 +71,7 @@ pub mod detection {
             pub use crate::detection::detector::evicted::{FOREIGN_RULE_SET, STATE};
         }
         pub mod repartition {
-            pub use crate::detection::detector::repartition::{Outgoing, Settings, Until};
+            pub use crate::detection::detector::repartition::{Outgoing, ReplayEnd, Settings};
         }
     }
     pub mod policy {

@@ -67,7 +67,7 @@ fn the_bound_of_a_file_is_shown_as_bytes_and_as_time_at_the_rate_of_the_log() {
     assert_eq!(code, 0, "{text}");
     for expected in [
         "1 source, 1 sink: no errors\n",
-        "until 500 MiB of log were written: 10 rotated files of 50 MiB",
+        "until 500 MiB of log have been written: 10 rotated files of 50 MiB",
         // 2 MiB in 1010 seconds, and 1 MiB in 10 seconds.
         "at the average rate of the log, 2.0 KiB/s: 2d22h\n",
         "at the rate of its fastest file, 102.4 KiB/s: 1h23m\n",

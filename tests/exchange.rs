@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read as _;
 
-use pullwatch::internals::detection::detector::repartition::{Outgoing, Settings, Until};
+use pullwatch::internals::detection::detector::repartition::{Outgoing, ReplayEnd, Settings};
 use pullwatch::internals::detection::detector::{Detector, Options, Session};
 use pullwatch::internals::detection::rules::{self, SourceFile, ast::RuleSet};
 
@@ -127,7 +127,7 @@ impl Queue {
         let repartition = to.repartition().unwrap();
         repartition.assign(partition, offset);
         for (at, message) in (0..).zip(self.partitions.entry(partition).or_default().iter()) {
-            repartition.replay(partition, at, message, Until { offset, is_final });
+            repartition.replay(partition, at, message, ReplayEnd { offset, is_final });
         }
         self.owner.insert(partition, new);
     }

@@ -11,7 +11,7 @@ use std::time::Duration;
 use net::{Authority, WAIT_TIMEOUT, client, tls_client, wait_until, write_tls};
 use pullwatch::internals::daemon::metrics::Metrics;
 use pullwatch::internals::daemon::server::{
-    Acknowledgement, AlertLog, AlertPage, AlertQuery, Backend, Found, Health, HealthCheck, LogError,
+    Acknowledgement, AlertLog, AlertPage, AlertQuery, Backend, Health, HealthCheck, IdLookup, LogError,
     RuleStatus, ServedAlert, Server, Settings, SinkStatus, SourceStatus, StatusSource,
 };
 use pullwatch::internals::detection::alert::{AlertId, Priority, StoredAlert};
@@ -44,14 +44,14 @@ impl AlertLog for Log {
         Ok(AlertPage { alerts: page, next })
     }
 
-    fn get(&self, id_prefix: &str) -> Result<Found, LogError> {
+    fn get(&self, id_prefix: &str) -> Result<IdLookup, LogError> {
         let (alerts, acks) = (self.alerts.lock().unwrap(), self.acks.lock().unwrap());
         let hex = |id: &AlertId| format!("{:032x}", u128::from_be_bytes(*id));
         let found: Vec<_> = alerts.iter().filter(|alert| hex(&alert.id).starts_with(id_prefix)).collect();
         Ok(match found[..] {
-            [] => Found::None,
-            [one] => Found::One(Box::new(served(one, &acks))),
-            _ => Found::Several,
+            [] => IdLookup::None,
+            [one] => IdLookup::One(Box::new(served(one, &acks))),
+            _ => IdLookup::Several,
         })
     }
 

@@ -648,7 +648,7 @@ fn a_downtime_up_to_the_bound_of_the_flags_loses_nothing_and_a_longer_one_is_rep
         .output()
         .unwrap();
     let check = String::from_utf8(check.stdout).unwrap();
-    assert!(check.contains("until 3 MiB of log were written"), "{check}");
+    assert!(check.contains("until 3 MiB of log have been written"), "{check}");
 
     let mut log = RotatedLog { folder: daemon.path("logs"), written: 0, rotations: 0 };
     let stored = |daemon: &Daemon| {

@@ -4,7 +4,7 @@
 use std::sync::LazyLock;
 
 use libfuzzer_sys::fuzz_target;
-use pullwatch::internals::detection::detector::repartition::{Settings, Until};
+use pullwatch::internals::detection::detector::repartition::{Settings, ReplayEnd};
 use pullwatch::internals::detection::detector::{Detector, Options};
 use pullwatch::internals::detection::rules::{self, SourceFile};
 
@@ -57,7 +57,7 @@ fuzz_target!(|bytes: &[u8]| {
     };
     if let Some(repartition) = session.repartition() {
         repartition.assign(0, 2);
-        repartition.replay(0, 0, &changed, Until { offset: 1, is_final: which > 127 });
+        repartition.replay(0, 0, &changed, ReplayEnd { offset: 1, is_final: which > 127 });
     }
     let messages = SEEDS.iter().map(Vec::as_slice).chain([&changed[..], with, &changed[..]]);
     for (offset, message) in (2..).zip(messages) {

@@ -61,7 +61,7 @@ pub struct Baseline {
 impl Baseline {
     pub fn run(self) -> anyhow::Result<ExitCode> {
         let files = self.input.rule_files()?;
-        let Collected { rules, habits, times, unit, is_complete } = match &self.state_dir {
+        let CollectedReads { rules, habits, times, unit, is_complete } = match &self.state_dir {
             Some(dir) => Self::read_store(dir, &files)?,
             None => self.read_logs(&files)?,
         };
@@ -89,14 +89,14 @@ impl Baseline {
         Ok(if is_complete { ExitCode::SUCCESS } else { ExitCode::from(2) })
     }
 
-    fn read_logs(&self, files: &[SourceFile]) -> anyhow::Result<Collected> {
+    fn read_logs(&self, files: &[SourceFile]) -> anyhow::Result<CollectedReads> {
         let mut habits = ReadCounts::default();
         let (rules, facts) = self.input.read(files.to_vec(), &mut |read| habits.add(read))?;
         let is_complete = facts.is_complete();
-        Ok(Collected { rules, habits, times: facts.times, unit: "event", is_complete })
+        Ok(CollectedReads { rules, habits, times: facts.times, unit: "event", is_complete })
     }
 
-    fn read_store(dir: &Path, files: &[SourceFile]) -> anyhow::Result<Collected> {
+    fn read_store(dir: &Path, files: &[SourceFile]) -> anyhow::Result<CollectedReads> {
         let rules = rule_files::load_files(files, Matching::All)?.rules;
         let mut kept = RecurringReads::new(&rules);
         let now = unix_nanos();
@@ -105,12 +105,12 @@ impl Baseline {
         }
         let habits = kept.into_baseline();
         let times = habits.times();
-        Ok(Collected { rules, habits, times, unit: "read", is_complete: true })
+        Ok(CollectedReads { rules, habits, times, unit: "read", is_complete: true })
     }
 }
 
 /// Past reads, and the rules that they were evaluated with.
-struct Collected {
+struct CollectedReads {
     rules: RuleSet,
     habits: ReadCounts,
     times: Times,

@@ -73,8 +73,10 @@ impl Downtime {
             match &source.kind {
                 SourceKind::File(file) => downtime.file(&source.name, &file.paths, flags, offline),
                 SourceKind::Webhook(_) => downtime.webhook(&source.name, flags),
-                SourceKind::Kafka(_) => downtime
-                    .say(&source.name, "bounded by the retention of the topic, not by a flag of the apiserver"),
+                SourceKind::Kafka(_) => downtime.say(
+                    &source.name,
+                    "bounded by the retention of the topic, not by a flag of the apiserver",
+                ),
                 SourceKind::Stdin => downtime.say(&source.name, "the process that writes waits, or fails"),
             }
         }

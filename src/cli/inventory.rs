@@ -93,7 +93,7 @@ pub struct List {
     all: bool,
 
     #[command(flatten)]
-    from: From,
+    from: InventoryArgs,
 }
 
 /// Write the inventory as JSON
@@ -112,12 +112,12 @@ pub struct Export {
     output: Option<PathBuf>,
 
     #[command(flatten)]
-    from: From,
+    from: InventoryArgs,
 }
 
 /// Selects the inventory to show.
 #[derive(Debug, Args)]
-struct From {
+struct InventoryArgs {
     /// Inventory file to read instead of the imported inventory; repeatable
     #[arg(long, value_name = "PATH")]
     inventory: Vec<PathBuf>,
@@ -140,7 +140,7 @@ impl StateDir {
     }
 }
 
-impl From {
+impl InventoryArgs {
     fn load(&self) -> anyhow::Result<Inventory> {
         if self.inventory.is_empty() {
             files::load_imported(&self.state_dir.path())

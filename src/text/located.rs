@@ -12,11 +12,11 @@ use super::yaml::Node;
 #[derive(Clone, Debug, Default)]
 pub struct Located {
     text: String,
-    pieces: Vec<Piece>,
+    pieces: Vec<TextPiece>,
 }
 
 #[derive(Clone, Debug)]
-struct Piece {
+struct TextPiece {
     /// Offset in the concatenated text.
     start: usize,
     file: usize,
@@ -30,7 +30,7 @@ impl Located {
     /// The text of a scalar.
     pub fn new(node: &Node, file: usize, file_text: &str) -> Self {
         let text = node.text().unwrap_or_default().to_owned();
-        let piece = Piece { start: 0, file, origins: node.origins(file_text), range: node.range.clone() };
+        let piece = TextPiece { start: 0, file, origins: node.origins(file_text), range: node.range.clone() };
         Located { text, pieces: vec![piece] }
     }
 
@@ -44,8 +44,9 @@ impl Located {
         self.text.push(' ');
         let start = self.text.len();
         self.text.push_str(&other.text);
-        self.pieces
-            .extend(other.pieces.iter().map(|piece| Piece { start: piece.start + start, ..piece.clone() }));
+        self.pieces.extend(
+            other.pieces.iter().map(|piece| TextPiece { start: piece.start + start, ..piece.clone() }),
+        );
     }
 
     /// The span in a file of a range of the text. A range over several pieces is limited to the first of them.

@@ -174,13 +174,13 @@ fn since(reader: &StoreReader, span: &str) -> anyhow::Result<Vec<StoredAlert>> {
 }
 
 /// How many alerts were delivered.
-struct Sent {
+struct SendResult {
     delivered: usize,
     total: usize,
 }
 
 /// Delivers alerts with the sink worker, up to the first one that cannot be delivered at present.
-fn deliver(config: SinkConfig, alerts: Vec<StoredAlert>) -> anyhow::Result<Sent> {
+fn deliver(config: SinkConfig, alerts: Vec<StoredAlert>) -> anyhow::Result<SendResult> {
     let total = alerts.len();
     let last = i64::try_from(total).unwrap_or(i64::MAX);
     let alerts = (1..).zip(alerts).map(|(seq, alert)| StoredAlert { seq, ..alert }).collect();
@@ -194,7 +194,10 @@ fn deliver(config: SinkConfig, alerts: Vec<StoredAlert>) -> anyhow::Result<Sent>
     let (_latest, latest) = watch::channel(last);
     let (_stop, stop) = watch::channel(true);
     runtime.block_on(sink.run(queue, latest, stop))?;
-    Ok(Sent { delivered: usize::try_from(delivered.load(Ordering::Acquire)).unwrap_or_default(), total })
+    Ok(SendResult {
+        delivered: usize::try_from(delivered.load(Ordering::Acquire)).unwrap_or_default(),
+        total,
+    })
 }
 
 fn report(delivered: usize, total: usize) -> anyhow::Result<ExitCode> {

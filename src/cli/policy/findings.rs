@@ -1,6 +1,6 @@
 //! The result of checking an audit policy against rules.
 
-use crate::detection::policy::findings::{self, Hidden, LargestEvents, Tag, Written};
+use crate::detection::policy::findings::{self, LargestEvents, Tag, TechniqueGap, Written};
 use crate::detection::policy::{Coverage, Policy, Verdict, coverage};
 use crate::detection::rules::ast::RuleSet;
 
@@ -24,7 +24,7 @@ pub struct Findings {
     /// Techniques that rules are tagged with.
     pub tags: Vec<Tag>,
     /// Techniques that are not fully visible under the policy.
-    pub hidden: Vec<Hidden>,
+    pub hidden: Vec<TechniqueGap>,
     /// Requests whose credentials the policy writes to disk.
     pub written: Vec<Written>,
     /// Maximum sizes of events.

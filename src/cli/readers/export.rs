@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 
-use super::{StateDir, Stored, when};
+use super::{StateDir, StoredReaders, when};
 use crate::cli::rule_files::show;
 use crate::cli::visible;
 
@@ -21,7 +21,7 @@ pub struct Export {
 
 impl Export {
     pub fn run(self) -> anyhow::Result<ExitCode> {
-        let stored = Stored::read(&self.state)?;
+        let stored = StoredReaders::read(&self.state)?;
         let mut out = anstream::stdout().lock();
         writeln!(
             out,

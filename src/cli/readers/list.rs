@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::{Args, ValueEnum};
 use serde_json::json;
 
-use super::{StateDir, Stored, name, when};
+use super::{StateDir, StoredReaders, name, when};
 use crate::cli::{rule_files, table, visible};
 use crate::detection::registry::{Profile, TrustedReader};
 
@@ -54,7 +54,7 @@ fn few(profile: &Profile, aspect: &str) -> String {
 
 impl List {
     pub fn run(self) -> anyhow::Result<ExitCode> {
-        let stored = Stored::read(&self.state)?;
+        let stored = StoredReaders::read(&self.state)?;
         let mut rows: Vec<_> = stored
             .profiles
             .iter()

@@ -46,12 +46,12 @@ impl Readers {
 }
 
 /// The profiles and decisions in a store.
-struct Stored {
+struct StoredReaders {
     profiles: ReaderProfiles,
     trusted: BTreeMap<String, TrustedReader>,
 }
 
-impl Stored {
+impl StoredReaders {
     fn read(state: &StateDir) -> anyhow::Result<Self> {
         let reader = state.reader()?;
         let mut profiles = ReaderProfiles::default();
@@ -60,7 +60,7 @@ impl Stored {
         }
         let decisions = reader.state(kind::TRUST)?.into_iter();
         let trusted = decisions.filter_map(|(key, value)| TrustedReader::decode(&key, &value)).collect();
-        Ok(Stored { profiles, trusted })
+        Ok(StoredReaders { profiles, trusted })
     }
 }
 

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use anyhow::bail;
 use clap::Args;
 
-use super::{StateDir, Stored, name, when};
+use super::{StateDir, StoredReaders, name, when};
 use crate::cli::visible;
 
 /// Show everything that is known about an identity
@@ -30,7 +30,7 @@ pub struct Show {
 
 impl Show {
     pub fn run(self) -> anyhow::Result<ExitCode> {
-        let stored = Stored::read(&self.state)?;
+        let stored = StoredReaders::read(&self.state)?;
         let found =
             stored.profiles.iter().find(|(user, other, _)| *user == self.user && *other == self.impersonated);
         let Some((user, other, profile)) = found else {

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use anyhow::{bail, ensure};
 use clap::Args;
 
-use super::{StateDir, Stored};
+use super::{StateDir, StoredReaders};
 use crate::cli::alerts::user as current_user;
 use crate::cli::visible;
 use crate::daemon::store;
@@ -46,7 +46,7 @@ pub struct Trust {
 impl Trust {
     pub fn run(self) -> anyhow::Result<ExitCode> {
         ensure!(!self.why.trim().is_empty(), "--why is empty: say why this reader is trusted");
-        let stored = Stored::read(&self.state)?;
+        let stored = StoredReaders::read(&self.state)?;
         let found = stored.profiles.iter().find(|(user, other, _)| *user == self.user && other.is_none());
         let Some((user, _, profile)) = found else {
             bail!("no reader named `{}`: run `pullwatch readers list` for their names", visible(&self.user));

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use super::Page;
 use super::sections::rfc3339;
 use crate::cli::visible;
-use crate::detection::history::{BoundedSet, CredentialView, Reader, Reading};
+use crate::detection::history::{AccessRecord, BoundedSet, CredentialView, Reader};
 
 const HEAD: [&str; 18] = [
     "kind",
@@ -90,7 +90,7 @@ struct Row<'r> {
     credential: &'r str,
     namespace: &'r str,
     is_reported: bool,
-    reading: &'r Reading,
+    reading: &'r AccessRecord,
     registries: String,
 }
 

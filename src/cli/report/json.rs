@@ -7,15 +7,17 @@ use serde_json::{Value, json};
 use super::sections::rfc3339;
 use super::{Page, ReportSource};
 use crate::detection::history::{
-    BoundedSet, Denial, HandedOver, Reader, ReaderView, Reading, Registry, RegistryKind, Times, WholeScope,
+    AccessRecord, BoundedSet, CredentialAccess, Denial, Reader, ReaderView, Registry, RegistryKind, Times,
+    WholeScope,
 };
 use crate::text::escape::is_disruptive;
 
 pub fn write(page: &Page) -> anyhow::Result<String> {
     let report = &page.report;
     let answer = report.answer();
-    let exposures =
-        |exposures: &[HandedOver]| -> Value { exposures.iter().map(|one| credential(page, one)).collect() };
+    let exposures = |exposures: &[CredentialAccess]| -> Value {
+        exposures.iter().map(|one| credential(page, one)).collect()
+    };
     let value = json!({
         "answer": {
             "credentials": answer.credentials,
@@ -99,7 +101,7 @@ fn escape_control(text: &str) -> String {
     out
 }
 
-fn credential(page: &Page, one: &HandedOver) -> Value {
+fn credential(page: &Page, one: &CredentialAccess) -> Value {
     let mut value = json!({"credential": one.credential});
     add_reader(&mut value, &one.reader);
     value["payload"] = one.reading.payload.into();
@@ -166,7 +168,7 @@ fn add_reader(value: &mut Value, reader: &Reader) {
     value["impersonated"] = reader.impersonated.clone().into();
 }
 
-fn add_reading(page: &Page, value: &mut Value, reading: &Reading) {
+fn add_reading(page: &Page, value: &mut Value, reading: &AccessRecord) {
     value["count"] = reading.times.count.into();
     add_times(value, reading.times);
     value["verbs"] = samples(&reading.verbs);

@@ -7,8 +7,8 @@ use super::{Page, ReportSource};
 use crate::cli::scan::summary::{bytes, grouped};
 use crate::detection::audit::time;
 use crate::detection::history::{
-    BoundedSet, CredentialView, Denial, Reader, ReaderView, Reading, Registry, RegistryKind, Rotation, Times,
-    WholeScope,
+    AccessRecord, BoundedSet, CredentialView, Denial, Reader, ReaderView, Registry, RegistryKind, Rotation,
+    Times, WholeScope,
 };
 
 /// A number or a short text of an entry.
@@ -403,7 +403,7 @@ fn scope_name(scope: &WholeScope) -> String {
     }
 }
 
-fn circumstances(reading: &Reading) -> Vec<(&'static str, Vec<String>)> {
+fn circumstances(reading: &AccessRecord) -> Vec<(&'static str, Vec<String>)> {
     vec![
         ("verbs", samples(&reading.verbs)),
         ("source IPs", samples(&reading.clients)),

@@ -13,7 +13,7 @@ use crate::detection::audit::envelope::{Columns, HeaderSearch};
 
 /// The result of reading inputs.
 #[derive(Debug, Default)]
-pub struct Reading {
+pub struct ReadSummary {
     /// Uncompressed bytes.
     pub bytes: u64,
     /// Inputs that could not be read completely, each with the reason.
@@ -51,8 +51,8 @@ pub fn read_all(
     read: &Arc<AtomicU64>,
     mut buffer: Buffer,
     mut take: impl FnMut(ChunkOrigin, Buffer) -> Option<Buffer>,
-) -> Reading {
-    let mut reading = Reading::default();
+) -> ReadSummary {
+    let mut reading = ReadSummary::default();
     for (number, input) in inputs.iter().enumerate() {
         let mut reader = InputReader::new(number, input, max_event_size, read.clone());
         while let Some(part) = reader.next(&mut buffer) {
@@ -69,7 +69,7 @@ pub fn read_all(
     reading
 }
 
-impl Reading {
+impl ReadSummary {
     /// Adds an input that was read, and reports any error.
     pub fn add(&mut self, reader: &InputReader<'_>) {
         let name = reader.input.name();

@@ -1,6 +1,6 @@
 //! The result of a scan.
 
-use super::reading::Reading;
+use super::reading::ReadSummary;
 use super::tally::Tally;
 
 /// The result of a scan.
@@ -16,7 +16,7 @@ pub struct Report {
 }
 
 impl Report {
-    pub(super) fn add(&mut self, reading: Reading) {
+    pub(super) fn add(&mut self, reading: ReadSummary) {
         self.tally.bytes += reading.bytes;
         self.failures.extend(reading.failures);
         self.empty.extend(reading.empty);

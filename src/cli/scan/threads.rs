@@ -17,7 +17,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use super::Scan;
 use super::print::{Style, print_alert};
-use super::reading::{ChunkOrigin, InputReader, Reading};
+use super::reading::{ChunkOrigin, InputReader, ReadSummary};
 use super::result::Report;
 use super::screen::Screen;
 use super::tally::Tally;
@@ -64,7 +64,7 @@ pub(super) fn run(
             screen,
             style,
             tally: Tally::default(),
-            reading: Reading::default(),
+            reading: ReadSummary::default(),
             out: Vec::new(),
         }),
     };
@@ -491,7 +491,7 @@ struct Printer<'s, 'd> {
     screen: &'s mut Screen,
     style: Style,
     tally: Tally,
-    reading: Reading,
+    reading: ReadSummary,
     out: Vec<u8>,
 }
 

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use crate::daemon::server::{
-    Acknowledgement, AlertLog, AlertPage, AlertQuery, Found, LogError, Pattern, ServedAlert,
+    Acknowledgement, AlertLog, AlertPage, AlertQuery, IdLookup, LogError, Pattern, ServedAlert,
 };
 use crate::daemon::store::{self, Ack, Filter, IdMatch, IdPrefix, LazyReader, Listed};
 use crate::detection::alert::{AlertId, StoredAlert};
@@ -75,13 +75,13 @@ impl AlertLog for StoreLog {
         }
     }
 
-    fn get(&self, id_prefix: &str) -> Result<Found, LogError> {
-        let Some(prefix) = IdPrefix::parse(id_prefix) else { return Ok(Found::None) };
+    fn get(&self, id_prefix: &str) -> Result<IdLookup, LogError> {
+        let Some(prefix) = IdPrefix::parse(id_prefix) else { return Ok(IdLookup::None) };
         let found = self.reader.with(|reader| reader.get(&prefix)).map_err(|error| log_error(&error))?;
         Ok(match found {
-            IdMatch::None => Found::None,
-            IdMatch::One(listed) => Found::One(Box::new(served(*listed))),
-            IdMatch::Several(_) => Found::Several,
+            IdMatch::None => IdLookup::None,
+            IdMatch::One(listed) => IdLookup::One(Box::new(served(*listed))),
+            IdMatch::Several(_) => IdLookup::Several,
         })
     }
 

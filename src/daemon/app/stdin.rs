@@ -4,7 +4,7 @@ use std::io::Read as _;
 use std::sync::mpsc::{self, Sender};
 
 use crate::daemon::pipeline::Message;
-use crate::daemon::source::open_lines::OpenLines;
+use crate::daemon::source::open_lines::PendingLines;
 
 const READ_BYTES: usize = 256 << 10;
 
@@ -14,7 +14,7 @@ pub(super) fn start(source: usize, max_record: usize, is_only_source: bool, inbo
     std::thread::spawn(move || {
         let mut input = std::io::stdin().lock();
         let mut pending = Vec::new();
-        let mut open_lines = OpenLines::default();
+        let mut open_lines = PendingLines::default();
         let mut block = vec![0; READ_BYTES];
         let (ready_for_next, is_ready) = mpsc::sync_channel(1);
         loop {

@@ -55,12 +55,12 @@ struct Queue {
 }
 
 #[derive(Debug, Default)]
-struct Shared {
+struct SharedQueue {
     queue: Mutex<Queue>,
     changed: Condvar,
 }
 
-impl Shared {
+impl SharedQueue {
     fn lock(&self) -> MutexGuard<'_, Queue> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -119,7 +119,7 @@ impl Shared {
 }
 
 /// Ends the other thread's wait, even if this thread panics.
-struct EndGuard<'s>(&'s Shared);
+struct EndGuard<'s>(&'s SharedQueue);
 
 impl Drop for EndGuard<'_> {
     fn drop(&mut self) {
@@ -130,7 +130,7 @@ impl Drop for EndGuard<'_> {
 
 /// The buffers that were read in one round and not evaluated yet.
 #[derive(Debug, Default)]
-struct Ahead {
+struct ReadAhead {
     /// Number of the next buffer to read.
     read: u64,
     /// Number of the next buffer to evaluate.
@@ -140,7 +140,7 @@ struct Ahead {
     is_drained: bool,
 }
 
-impl Ahead {
+impl ReadAhead {
     fn is_empty(&self) -> bool {
         self.next == self.read
     }
@@ -157,7 +157,7 @@ impl Pipeline {
     pub(super) fn catch_up(&mut self, index: usize, session: &mut Session<'_>) -> Result<bool, store::Error> {
         let detector = session.detector();
         let log = self.sources.log(index);
-        let shared = Shared::default();
+        let shared = SharedQueue::default();
         std::thread::scope(|scope| {
             let helper = std::thread::Builder::new().name("catch-up".to_owned());
             let mut screening = detector.screening(&log);
@@ -172,11 +172,11 @@ impl Pipeline {
         &mut self,
         index: usize,
         session: &mut Session<'_>,
-        shared: &Shared,
+        shared: &SharedQueue,
         screening: &mut Screening<'_>,
     ) -> Result<bool, store::Error> {
         let deadline = Instant::now() + MAX_TIME;
-        let mut ahead = Ahead::default();
+        let mut ahead = ReadAhead::default();
         let name = self.sources.name(index);
         loop {
             let mut output = BatchOutput::default();
@@ -213,7 +213,7 @@ impl Pipeline {
     }
 
     /// Reads until enough buffers wait for evaluation.
-    fn fill(&mut self, index: usize, shared: &Shared, ahead: &mut Ahead, deadline: Instant) {
+    fn fill(&mut self, index: usize, shared: &SharedQueue, ahead: &mut ReadAhead, deadline: Instant) {
         ahead.is_over |= Instant::now() >= deadline || self.should_stop();
         while !ahead.is_over && ahead.bytes < MAX_AHEAD {
             let mut bytes = Vec::new();

@@ -12,7 +12,7 @@ use super::output::BatchOutput;
 use super::two_phase::Prepared;
 use super::{Flow, Pipeline, RETRY_INTERVAL};
 use crate::daemon::kafka::{PartitionOffset, TxnOutcome};
-use crate::daemon::source::kafka::{Batch, BatchOutcome, Segment};
+use crate::daemon::source::kafka::{Batch, KafkaBatchOutcome, Segment};
 use crate::daemon::store;
 use crate::daemon::time::unix_nanos;
 use crate::detection::detector::Session;
@@ -107,9 +107,9 @@ impl Pipeline {
         let outcome = match flow {
             Flow::Continue => {
                 let latest_seq = self.store.latest_seq()?;
-                BatchOutcome::Stored { latest_seq, is_committed: is_transactional, bytes: batch.bytes }
+                KafkaBatchOutcome::Stored { latest_seq, is_committed: is_transactional, bytes: batch.bytes }
             }
-            Flow::Restart => BatchOutcome::Retry,
+            Flow::Restart => KafkaBatchOutcome::Retry,
             Flow::Stop => return Ok(Flow::Stop),
         };
         // The consumer may have ended.

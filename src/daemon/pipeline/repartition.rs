@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, VecDeque};
 use super::{Pipeline, RETRY_INTERVAL};
 use crate::daemon::kafka::MatchExchange;
 use crate::detection::detector::Session;
-use crate::detection::detector::repartition::{Outgoing, Until};
+use crate::detection::detector::repartition::{Outgoing, ReplayEnd};
 
 /// Maximum number of markers of closed windows that wait until every sink has delivered their alerts. If there are more, the oldest are
 /// dropped; the next owner of their partition may then emit their alerts again.
@@ -108,7 +108,7 @@ impl Pipeline {
         partition: i32,
         offset: i64,
     ) -> bool {
-        let until = Until { offset, is_final: self.transactions.is_some() };
+        let until = ReplayEnd { offset, is_final: self.transactions.is_some() };
         let (Some(topic), Some(repartition)) = (&mut self.exchange.topic, session.repartition()) else {
             return true;
         };

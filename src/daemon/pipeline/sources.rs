@@ -16,7 +16,7 @@ const PAUSED_POLL_INTERVAL: Duration = Duration::from_secs(1);
 #[derive(Debug, Default)]
 pub(crate) struct Sources {
     pub(super) names: Vec<String>,
-    pub(super) files: Vec<FileSource>,
+    pub(super) files: Vec<FollowedSource>,
     /// Statistics on audit events among the records, by index of the source.
     pub(super) yields: Vec<EventYield>,
     /// By index of the source; `None` for sources that are not webhooks.
@@ -29,7 +29,7 @@ pub(crate) struct Sources {
 
 /// A source that follows log files.
 #[derive(Debug)]
-pub(super) struct FileSource {
+pub(super) struct FollowedSource {
     pub(super) name: String,
     pub(super) files: Files,
     /// How often the files are read if no change notification arrives.
@@ -43,7 +43,7 @@ impl Sources {
     /// Adds a source of files. Must be called before sources of other kinds are added.
     pub(crate) fn add_files(&mut self, name: &str, log: LogContext, files: Files, poll_interval: Duration) {
         debug_assert_eq!(self.names.len(), self.files.len(), "file sources come first");
-        self.files.push(FileSource {
+        self.files.push(FollowedSource {
             name: name.to_owned(),
             files,
             poll_interval,

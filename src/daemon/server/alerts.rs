@@ -11,7 +11,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::query::{hex, id_prefix};
-use super::{Acknowledgement, AlertQuery, AppState, Found, ServedAlert, response};
+use super::{Acknowledgement, AlertQuery, AppState, IdLookup, ServedAlert, response};
 use crate::daemon::time::unix_nanos;
 use crate::detection::history::StoredFacts;
 use crate::detection::registry::ExposureKind;
@@ -99,7 +99,7 @@ pub(super) async fn acknowledge(
         alerts.get(&hex(&id))
     });
     match written.await {
-        Ok(Found::One(served)) => response::json_body(StatusCode::OK, &item(&served)),
+        Ok(IdLookup::One(served)) => response::json_body(StatusCode::OK, &item(&served)),
         Ok(_) => response::error(StatusCode::NOT_FOUND, "no alert with this id"),
         Err(error) => response::unavailable(&error),
     }
@@ -108,9 +108,9 @@ pub(super) async fn acknowledge(
 async fn find(state: &AppState, id: &str) -> Result<Box<ServedAlert>, Response> {
     let prefix = id_prefix(id).map_err(|bad| response::error(StatusCode::BAD_REQUEST, &bad.to_string()))?;
     match state.query(move |alerts| alerts.get(&prefix)).await {
-        Ok(Found::One(served)) => Ok(served),
-        Ok(Found::None) => Err(response::error(StatusCode::NOT_FOUND, "no alert with this id")),
-        Ok(Found::Several) => {
+        Ok(IdLookup::One(served)) => Ok(served),
+        Ok(IdLookup::None) => Err(response::error(StatusCode::NOT_FOUND, "no alert with this id")),
+        Ok(IdLookup::Several) => {
             Err(response::error(StatusCode::CONFLICT, "several alerts have an id that starts so: add digits"))
         }
         Err(error) => Err(response::unavailable(&error)),

@@ -131,7 +131,7 @@ pub struct AlertPage {
 
 /// The alerts whose id starts with certain digits.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Found {
+pub enum IdLookup {
     None,
     One(Box<ServedAlert>),
     Several,
@@ -149,7 +149,7 @@ pub trait AlertLog: Send + Sync {
     ///
     /// # Errors
     /// If the alerts cannot be read.
-    fn get(&self, id_prefix: &str) -> Result<Found, LogError>;
+    fn get(&self, id_prefix: &str) -> Result<IdLookup, LogError>;
 
     /// Acknowledges an alert, unless it is acknowledged already or does not exist.
     ///

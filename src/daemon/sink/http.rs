@@ -38,7 +38,7 @@ const MAX_RESULT_BYTES: usize = 8 << 20;
 const ACK_INTERVAL: Duration = Duration::from_millis(500);
 
 /// The response to a request.
-pub(super) struct Answer {
+pub(super) struct HttpResponse {
     pub(super) status: StatusCode,
     retry_after: Option<Duration>,
     /// The beginning of it. It may contain anything, so it is only compared with known texts and never shown.
@@ -114,7 +114,7 @@ impl HttpSink {
     }
 
     /// Sends a body created by the caller, and returns the response.
-    pub(super) async fn exchange(&mut self, body: Vec<u8>) -> Result<Answer, Failure> {
+    pub(super) async fn exchange(&mut self, body: Vec<u8>) -> Result<HttpResponse, Failure> {
         self.refresh();
         let mut headers = self.headers.clone();
         if let Some(token) = self.token().await? {
@@ -124,11 +124,11 @@ impl HttpSink {
     }
 
     /// Sends a request, and reads the relevant part of the response.
-    async fn send(&self, url: Url, headers: HeaderMap, body: Vec<u8>) -> Result<Answer, Failure> {
+    async fn send(&self, url: Url, headers: HeaderMap, body: Vec<u8>) -> Result<HttpResponse, Failure> {
         let body = if self.settings.gzip { gzip(&body).map_err(|error| Failure::io(&error))? } else { body };
         let mut response = self.client.post(url).headers(headers).body(body).send().await.map_err(failure)?;
         let mut answer =
-            Answer { status: response.status(), retry_after: retry_after(&response), body: Vec::new() };
+            HttpResponse { status: response.status(), retry_after: retry_after(&response), body: Vec::new() };
         let max_len = if self.settings.body.has_results() { MAX_RESULT_BYTES } else { MAX_RESPONSE_BYTES };
         let rest = async {
             while answer.body.len() <= max_len
@@ -149,7 +149,11 @@ impl HttpSink {
     }
 
     /// Waits until Splunk's indexer has acknowledged the events of a request. Ends when the delivery times out.
-    async fn wait_for_acknowledgement(&self, headers: &HeaderMap, answer: &Answer) -> Result<(), Failure> {
+    async fn wait_for_acknowledgement(
+        &self,
+        headers: &HeaderMap,
+        answer: &HttpResponse,
+    ) -> Result<(), Failure> {
         let Body::Splunk { ack: true, .. } = self.settings.body else { return Ok(()) };
         let Some(id) = http_body::splunk_ack_id(&answer.body) else {
             let detail = "the response has no ackId: enable indexer acknowledgement for the token, or set `ack: false`";
@@ -199,7 +203,7 @@ impl HttpSink {
     }
 
     /// Interprets a status for the alerts of the request.
-    pub(super) fn classify(&self, answer: &Answer, count: usize) -> Result<usize, Failure> {
+    pub(super) fn classify(&self, answer: &HttpResponse, count: usize) -> Result<usize, Failure> {
         let status = answer.status;
         let (reason, remedy) = match status.as_u16() {
             200..=299 => return Ok(count),

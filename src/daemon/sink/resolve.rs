@@ -81,7 +81,7 @@ pub(crate) struct ResolveFeed {
     ahead: i64,
     latest: LruMap<Fingerprint, i64>,
     /// Delivery positions at earlier times.
-    marks: VecDeque<Mark>,
+    marks: VecDeque<DeliveryPosition>,
     /// Everything up to this `seq` is resolved or superseded.
     skipped: i64,
     /// Name of the sink that opens incidents.
@@ -91,7 +91,7 @@ pub(crate) struct ResolveFeed {
 
 /// At `at` (in unix nanoseconds), all alerts up to `seq` were delivered.
 #[derive(Clone, Copy, Debug)]
-struct Mark {
+struct DeliveryPosition {
     seq: i64,
     at: i64,
 }
@@ -129,10 +129,10 @@ impl ResolveFeed {
         match self.marks.back() {
             // It replaces the previous one, which is only slightly older: a resolution is at most this much too early.
             Some(last) if last.seq == seq || now.saturating_sub(last.at) < self.resolve_after / MARKS => {}
-            _ => self.marks.push_back(Mark { seq, at: now }),
+            _ => self.marks.push_back(DeliveryPosition { seq, at: now }),
         }
         // One position older than `resolve_after` is sufficient to determine what is due.
-        let is_over = |mark: &Mark| now.saturating_sub(mark.at) >= self.resolve_after;
+        let is_over = |mark: &DeliveryPosition| now.saturating_sub(mark.at) >= self.resolve_after;
         while self.marks.get(1).is_some_and(is_over) {
             self.marks.pop_front();
         }

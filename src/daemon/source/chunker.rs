@@ -143,7 +143,7 @@ pub struct Chunks<R> {
     /// The head of the current line was returned; its rest is skipped.
     skipping: bool,
     tracker: LineTracker,
-    cuts: Cuts,
+    cuts: LinePositions,
     dropped: u64,
     ended: bool,
     /// A read error, which the next call returns after the bytes read before it.
@@ -163,7 +163,7 @@ impl<R: Read> Chunks<R> {
             carry: Vec::new(),
             skipping: false,
             tracker: LineTracker::default(),
-            cuts: Cuts::default(),
+            cuts: LinePositions::default(),
             dropped: 0,
             ended: false,
             error: None,
@@ -199,7 +199,7 @@ impl<R: Read> Chunks<R> {
             if self.ended {
                 self.track_lines(buffer);
                 self.track_last_line(buffer);
-                self.cuts = Cuts::default();
+                self.cuts = LinePositions::default();
                 return Ok((buffer.filled > 0).then_some(Chunk::Records));
             }
             let before = buffer.filled;
@@ -216,7 +216,7 @@ impl<R: Read> Chunks<R> {
                 Err(error) => {
                     self.error = Some(error);
                     self.track_lines(buffer);
-                    self.cuts = Cuts::default();
+                    self.cuts = LinePositions::default();
                     return Ok(Some(Chunk::Records));
                 }
             }
@@ -251,7 +251,7 @@ impl<R: Read> Chunks<R> {
                     None => self.skipping = true,
                 }
                 buffer.filled = self.limit;
-                self.cuts = Cuts::default();
+                self.cuts = LinePositions::default();
                 if !self.track_last_line(buffer) {
                     // Any bytes carried over are read by the next call.
                     return Ok(Some(Chunk::Records));
@@ -354,7 +354,7 @@ impl<R: Read> Chunks<R> {
 
 /// What is known about the lines in a buffer, as offsets.
 #[derive(Clone, Copy, Debug, Default)]
-struct Cuts {
+struct LinePositions {
     /// The end of the last complete line.
     tracked: usize,
     /// Line breaks were searched up to this offset.
@@ -365,7 +365,7 @@ struct Cuts {
     record_start: usize,
 }
 
-impl Cuts {
+impl LinePositions {
     /// Makes the offsets relative to the remaining part of the buffer.
     fn remove_before(&mut self, cut: usize) {
         for offset in [&mut self.tracked, &mut self.searched, &mut self.closed_end, &mut self.record_start] {

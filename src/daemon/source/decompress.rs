@@ -27,12 +27,12 @@ const UNSUPPORTED: [(&[u8], &str, &str); 7] = [
 const BUFFER_SIZE: usize = 128 * 1024;
 
 /// Counts compressed bytes, for progress.
-struct Counted<R> {
+struct CountingReader<R> {
     inner: R,
     count: Arc<AtomicU64>,
 }
 
-impl<R: Read> Read for Counted<R> {
+impl<R: Read> Read for CountingReader<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let read = self.inner.read(buffer)?;
         self.count.fetch_add(read as u64, Ordering::Relaxed);
@@ -46,12 +46,12 @@ impl<R: Read> Read for Counted<R> {
 /// If it cannot be opened, its first bytes cannot be read, or its format is unsupported.
 pub fn open(input: &Input, count: Arc<AtomicU64>) -> io::Result<Box<dyn Read + Send>> {
     match input {
-        Input::Stdin => decompressed(Counted { inner: io::stdin(), count }),
+        Input::Stdin => decompressed(CountingReader { inner: io::stdin(), count }),
         Input::File(path) => {
             if path.is_dir() {
                 return Err(io::Error::new(io::ErrorKind::IsADirectory, "is a directory"));
             }
-            decompressed(Counted { inner: File::open(path)?, count })
+            decompressed(CountingReader { inner: File::open(path)?, count })
         }
     }
 }

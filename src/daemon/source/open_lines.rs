@@ -12,17 +12,17 @@ const MAX_WAIT: Duration = Duration::from_secs(10);
 
 /// Lines that are held back.
 #[derive(Debug, Default)]
-pub(crate) struct OpenLines {
+pub(crate) struct PendingLines {
     tracker: LineTracker,
     bytes: Vec<u8>,
     /// Numbers of the files that the bytes were read from, with the number of bytes from each.
     files: Vec<(u64, usize)>,
     since: Option<Instant>,
-    /// Number of bytes of continuations of lines that were given up, since the last call of [`OpenLines::take_dropped`].
+    /// Number of bytes of continuations of lines that were given up, since the last call of [`PendingLines::take_dropped`].
     dropped: u64,
 }
 
-impl OpenLines {
+impl PendingLines {
     /// Continues after a restart, after these bytes of the log. If a line is open at their end, it was given up, since lines that are worth
     /// waiting for are read again.
     pub(crate) fn resume(&mut self, before: &[u8]) {
@@ -133,7 +133,7 @@ mod tests {
         format!("2026-11-23T04:00:00Z stdout {tag} {text}\n")
     }
 
-    fn push(lines: &mut OpenLines, file: u64, text: &str) -> String {
+    fn push(lines: &mut PendingLines, file: u64, text: &str) -> String {
         let mut block = text.as_bytes().to_vec();
         let has_any = lines.push(file, &mut block);
         assert_eq!(has_any, !block.is_empty());
@@ -142,7 +142,7 @@ mod tests {
 
     #[test]
     fn lines_are_held_back_until_they_are_complete() {
-        let mut lines = OpenLines::default();
+        let mut lines = PendingLines::default();
         let (whole, first, middle, last) =
             (line("F", "{}"), line("P", "{\"a\":[\""), line("P", "{"), line("F", "\"]}"));
         assert_eq!(push(&mut lines, 1, &[&whole[..], &first].concat()), whole);
@@ -158,7 +158,7 @@ mod tests {
 
     #[test]
     fn the_rest_of_a_line_that_was_given_up_is_dropped() {
-        let mut lines = OpenLines::default();
+        let mut lines = PendingLines::default();
         let (whole, first, last) =
             (line("F", "{}"), line("P", "{\"a\":["), line("F", "{\"kind\":\"Event\"}]}"));
         assert_eq!(push(&mut lines, 1, &first), "");
@@ -170,10 +170,10 @@ mod tests {
         assert_eq!(lines.take_dropped(), last.len() as u64);
         assert_eq!(push(&mut lines, 1, &last), last);
         // A restart in between changes nothing.
-        let mut resumed = OpenLines::default();
+        let mut resumed = PendingLines::default();
         resumed.resume([&whole[7..], &whole, &first].concat().as_bytes());
         assert_eq!(push(&mut resumed, 1, &[&last[..], &whole].concat()), whole);
-        let mut resumed = OpenLines::default();
+        let mut resumed = PendingLines::default();
         resumed.resume([&whole[7..], &first, &last].concat().as_bytes());
         assert_eq!(push(&mut resumed, 1, &whole), whole);
     }

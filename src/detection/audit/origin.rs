@@ -48,7 +48,7 @@ pub struct Origin<'a> {
 
 /// The origin of the events after an offset.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-struct Mark {
+struct OriginMark {
     start: usize,
     cluster: Option<Arc<[u8]>>,
     time: Option<i64>,
@@ -59,7 +59,7 @@ struct Mark {
 pub struct Unwrapped {
     pub(super) bytes: Vec<u8>,
     /// In order.
-    marks: Vec<Mark>,
+    marks: Vec<OriginMark>,
 }
 
 impl Unwrapped {
@@ -84,7 +84,7 @@ impl Unwrapped {
         if self.marks.last().is_some_and(|last| last.start == start) {
             self.marks.pop();
         }
-        self.marks.push(Mark { start, cluster: cluster.cloned(), time });
+        self.marks.push(OriginMark { start, cluster: cluster.cloned(), time });
     }
 }
 
@@ -93,7 +93,7 @@ impl Unwrapped {
 pub struct Records<'a> {
     /// The text, which starts and ends at record boundaries.
     pub bytes: &'a [u8],
-    marks: &'a [Mark],
+    marks: &'a [OriginMark],
     /// The cluster of events before the first mark, and of those whose mark does not state one.
     cluster: Option<&'a [u8]>,
     /// The time of the same events.

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use super::group::{Group, Spec};
-use super::stored::Stored;
+use super::group::{Group, GroupSpec};
+use super::stored::StoreTracking;
 use super::window_marker::WindowMarker;
 use super::{
     CorrelationStats, DEFAULT_ALLOWED_LATENESS, Digest, Fired, MAX_GROUPS, MAX_OBSERVATIONS, MIN_GROUPS,
@@ -19,7 +19,7 @@ pub struct Correlator {
     pub(super) stats: CorrelationStats,
     /// The latest event time seen.
     pub(super) now: i64,
-    pub(super) stored: Stored,
+    pub(super) stored: StoreTracking,
     /// Outcomes of windows for a future owner of the groups; none if they are not recorded.
     pub(super) markers: Option<Vec<WindowMarker>>,
 }
@@ -27,7 +27,7 @@ pub struct Correlator {
 /// One correlation with its groups.
 #[derive(Clone, Debug)]
 pub(super) struct CorrelationGroups {
-    pub spec: Spec,
+    pub spec: GroupSpec,
     /// Digest of the correlation's name and definition, by which stored entries and other replicas refer to it.
     pub definition: Digest,
     pub groups: LruMap<Digest, Group>,
@@ -39,7 +39,7 @@ pub(super) struct CorrelationGroups {
 
 impl CorrelationGroups {
     /// Changes a group, and updates what is derived from it.
-    pub fn change<T>(&mut self, key: Digest, change: impl FnOnce(&Spec, &mut Group) -> T) -> T {
+    pub fn change<T>(&mut self, key: Digest, change: impl FnOnce(&GroupSpec, &mut Group) -> T) -> T {
         let group = self.groups.touch(&key);
         let before = (group.due(&self.spec), group.end(&self.spec));
         let result = change(&self.spec, group);
@@ -109,7 +109,7 @@ impl Correlator {
         let share = correlations.len().max(1).saturating_mul(shares.max(1));
         let mut all = Vec::new();
         for correlation in correlations {
-            let spec = Spec::new(correlation, allowed_lateness);
+            let spec = GroupSpec::new(correlation, allowed_lateness);
             let groups = LruMap::with_weight_limit(
                 (MAX_GROUPS / share).max(MIN_GROUPS),
                 // Each value counts twice, once with its observation and once as a value; texts come on top.
@@ -128,7 +128,7 @@ impl Correlator {
             correlations: all,
             stats: CorrelationStats::default(),
             now: i64::MIN,
-            stored: Stored::default(),
+            stored: StoreTracking::default(),
             markers: None,
         }
     }

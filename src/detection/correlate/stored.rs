@@ -14,7 +14,7 @@ pub(super) const NOW: &[u8] = b"now";
 
 /// The correlator's bookkeeping of its store.
 #[derive(Clone, Debug, Default)]
-pub struct Stored {
+pub struct StoreTracking {
     /// Keys of entries to remove.
     pub(super) gone: ChangeTracker<Vec<u8>>,
     /// The event time as it is stored.
@@ -23,7 +23,7 @@ pub struct Stored {
     pub(super) unfinished: BTreeSet<(usize, Digest)>,
 }
 
-impl Stored {
+impl StoreTracking {
     /// Records that a group was removed.
     pub fn gone(&mut self, definition: Digest, group: Digest, of: &Group) {
         if self.gone.is_on() {

@@ -8,7 +8,7 @@
 use std::collections::VecDeque;
 use std::rc::Rc;
 
-use super::repartition::{Received, RemoteMatch, Repartition};
+use super::repartition::{DecodedMessage, RemoteMatch, Repartition};
 use super::stats::{Stats, malformed};
 use super::{Detector, OnAlert};
 use crate::detection::alert::push_hex;
@@ -177,9 +177,9 @@ impl AlertEmitter<'_, '_> {
         let Some(repartition) = &mut self.state.repartition else { return stats };
         repartition.mark_read(partition, offset);
         let mut remote = match repartition.read(message) {
-            Some(Received::Match(remote)) => remote,
+            Some(DecodedMessage::Match(remote)) => remote,
             // Markers of assigned partitions were written by this replica.
-            Some(Received::Marker(..) | Received::ForeignRuleSet) => return stats,
+            Some(DecodedMessage::Marker(..) | DecodedMessage::ForeignRuleSet) => return stats,
             None => {
                 stats.malformed.insert(malformed::REPARTITION, 1);
                 return stats;

@@ -50,7 +50,7 @@ pub struct Outgoing {
 
 /// The end of the replay of a partition of the repartition topic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Until {
+pub struct ReplayEnd {
     /// Matches before this offset were evaluated by an earlier owner.
     pub offset: i64,
     /// Window markers at or after that offset are applied too, since they were committed together with the alerts they report.
@@ -125,7 +125,7 @@ pub(super) struct RemoteMatch {
 }
 
 /// A decoded message.
-pub(super) enum Received {
+pub(super) enum DecodedMessage {
     Match(Box<RemoteMatch>),
     /// The outcome of a window, and the offset of the match that led to it, if known.
     Marker(WindowMarker, Option<i64>),
@@ -228,12 +228,12 @@ impl Repartition {
     }
 
     /// Decodes a message; none if it is malformed.
-    pub(super) fn read(&mut self, message: &[u8]) -> Option<Received> {
+    pub(super) fn read(&mut self, message: &[u8]) -> Option<DecodedMessage> {
         let message: Message =
             serde_json::from_slice(message).ok().filter(|one: &Message| one.v == VERSION)?;
         let Some(correlation) = self.blank.defined(Digest(array(&message.of)?)) else {
             self.foreign += 1;
-            return Some(Received::ForeignRuleSet);
+            return Some(DecodedMessage::ForeignRuleSet);
         };
         let marker =
             |group: &str, what| Some(WindowMarker { correlation, group: Digest(array(group)?), what });
@@ -251,7 +251,7 @@ impl Repartition {
                     values: bytes(&one.values)?,
                     note,
                 };
-                Received::Match(Box::new(RemoteMatch {
+                DecodedMessage::Match(Box::new(RemoteMatch {
                     correlation,
                     observation,
                     event: one.event.into_bytes(),
@@ -259,11 +259,12 @@ impl Repartition {
                     exposure: Rc::new(one.registry),
                 }))
             }
-            Body::Fired { group, first, last, at } => {
-                Received::Marker(marker(&group, WindowOutcome::Fired(first, last.max(first)))?, Some(at))
-            }
+            Body::Fired { group, first, last, at } => DecodedMessage::Marker(
+                marker(&group, WindowOutcome::Fired(first, last.max(first)))?,
+                Some(at),
+            ),
             Body::Closed { group, until } => {
-                Received::Marker(marker(&group, WindowOutcome::Closed(until))?, None)
+                DecodedMessage::Marker(marker(&group, WindowOutcome::Closed(until))?, None)
             }
         })
     }
@@ -307,14 +308,16 @@ impl Repartition {
     }
 
     /// Restores state from a message that an earlier owner wrote or evaluated.
-    pub fn replay(&mut self, partition: i32, offset: i64, message: &[u8], until: Until) {
+    pub fn replay(&mut self, partition: i32, offset: i64, message: &[u8], until: ReplayEnd) {
         let received = self.read(message);
         let Some(owned) = self.assigned.get_mut(&partition) else { return };
         match received {
-            Some(Received::Match(remote)) if offset < until.offset => {
+            Some(DecodedMessage::Match(remote)) if offset < until.offset => {
                 owned.correlator.replay(remote.correlation, &remote.observation);
             }
-            Some(Received::Marker(marker, at)) if until.is_final || at.is_none_or(|at| at < until.offset) => {
+            Some(DecodedMessage::Marker(marker, at))
+                if until.is_final || at.is_none_or(|at| at < until.offset) =>
+            {
                 owned.correlator.apply_marker(&marker);
             }
             _ => {}

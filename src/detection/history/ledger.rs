@@ -33,7 +33,7 @@ const MAX_CREDENTIALS_PER_REGISTRY: usize = 100;
 
 /// What one reader did with one credential or scope, or attempted.
 #[derive(Clone, Debug, Default)]
-pub struct Reading {
+pub struct AccessRecord {
     pub times: Times,
     /// How often the response contained it.
     pub payload: u64,
@@ -50,7 +50,7 @@ pub struct Reading {
     pub rules: BTreeSet<usize>,
 }
 
-impl Reading {
+impl AccessRecord {
     fn add(&mut self, read: &CredentialRead<'_>) {
         self.times.add(read.time);
         match read.exposure.kind {
@@ -70,10 +70,10 @@ impl Reading {
 #[derive(Debug, Default)]
 pub(super) struct ReaderActivity {
     /// By credential (`namespace/name`) and whether a rule reported the read.
-    pub credentials: Map<(String, bool), Reading>,
+    pub credentials: Map<(String, bool), AccessRecord>,
     /// By namespace (none for the cluster), verb, and whether a rule reported the read.
-    pub scopes: Map<(Option<String>, String, bool), Reading>,
-    pub denied: Option<Reading>,
+    pub scopes: Map<(Option<String>, String, bool), AccessRecord>,
+    pub denied: Option<AccessRecord>,
 }
 
 /// What is known about a registry.

@@ -3,16 +3,16 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::ledger::{Reading, RegistryUsage};
+use super::ledger::{AccessRecord, RegistryUsage};
 use super::{BoundedSet, Ledger, Reader, Times};
 
 /// The reads of one credential by one reader.
 #[derive(Clone, Debug)]
-pub struct HandedOver {
+pub struct CredentialAccess {
     /// As `namespace/name`.
     pub credential: String,
     pub reader: Reader,
-    pub reading: Reading,
+    pub reading: AccessRecord,
 }
 
 /// A registry whose credentials were handed over to a reader whom a rule reports.
@@ -45,23 +45,23 @@ pub struct WholeScope {
     pub verb: String,
     /// Whether a rule reported it.
     pub is_reported: bool,
-    pub reading: Reading,
+    pub reading: AccessRecord,
 }
 
 /// Denied attempts of one reader.
 #[derive(Clone, Debug)]
 pub struct Denial {
     pub reader: Reader,
-    pub reading: Reading,
+    pub reading: AccessRecord,
 }
 
 /// Everything that the report shows.
 #[derive(Clone, Debug, Default)]
 pub struct Report {
     /// Reads that a rule reported, those with payloads first.
-    pub reported: Vec<HandedOver>,
+    pub reported: Vec<CredentialAccess>,
     /// Reads that no rule reported.
-    pub expected: Vec<HandedOver>,
+    pub expected: Vec<CredentialAccess>,
     /// Registries to rotate, those with payloads first.
     pub registries: Vec<Registry>,
     /// Number of registries whose credentials only went to readers that no rule reports.
@@ -99,7 +99,7 @@ impl Ledger {
         for (reader, activity) in self.readers {
             for ((credential, is_reported), reading) in activity.credentials {
                 let side = if is_reported { &mut report.reported } else { &mut report.expected };
-                side.push(HandedOver { credential, reader: reader.clone(), reading });
+                side.push(CredentialAccess { credential, reader: reader.clone(), reading });
             }
             for ((namespace, verb, is_reported), reading) in activity.scopes {
                 let reader = reader.clone();
@@ -111,7 +111,7 @@ impl Ledger {
         }
         for side in [&mut report.reported, &mut report.expected] {
             side.sort_by(|a, b| {
-                let sort_key = |one: &HandedOver| {
+                let sort_key = |one: &CredentialAccess| {
                     Reverse((one.reading.payload, one.reading.presumed, one.reading.metadata))
                 };
                 sort_key(a)
@@ -140,7 +140,7 @@ impl Ledger {
 
 impl Report {
     fn collect_registries(&mut self, known: &BTreeMap<String, RegistryUsage>) {
-        let mut handed_over: BTreeMap<&str, Vec<&HandedOver>> = BTreeMap::new();
+        let mut handed_over: BTreeMap<&str, Vec<&CredentialAccess>> = BTreeMap::new();
         for one in &self.reported {
             // If only a name was handed over, there is nothing to rotate.
             if one.reading.payload + one.reading.presumed > 0 {
@@ -208,14 +208,14 @@ impl Report {
 }
 
 impl Registry {
-    fn add_presumed(&mut self, readings: &[&HandedOver]) {
+    fn add_presumed(&mut self, readings: &[&CredentialAccess]) {
         for one in readings.iter().filter(|one| one.reading.presumed > 0) {
             self.presumed += one.reading.presumed;
             self.add_reading(one);
         }
     }
 
-    fn add_reading(&mut self, one: &HandedOver) {
+    fn add_reading(&mut self, one: &CredentialAccess) {
         self.readers.insert(one.reader.clone());
         self.times.widen(one.reading.times.first);
         self.times.widen(one.reading.times.last);

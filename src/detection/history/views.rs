@@ -2,11 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{BoundedSet, Denial, HandedOver, Reader, Report, Times, WholeScope};
+use super::{BoundedSet, CredentialAccess, Denial, Reader, Report, Times, WholeScope};
 
 /// The summary of a report.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Answer {
+pub struct ReportSummary {
     /// Number of credentials whose content was, or may have been, handed over to a reader that a rule reports.
     pub credentials: usize,
     /// Number of these readers, and of those that read whole scopes.
@@ -30,7 +30,7 @@ pub struct ReaderView<'r> {
     pub presumed: u64,
     pub metadata: u64,
     /// Credentials, those with payloads first.
-    pub credentials: Vec<&'r HandedOver>,
+    pub credentials: Vec<&'r CredentialAccess>,
     /// Reads of whole scopes without a logged response.
     pub scopes: Vec<&'r WholeScope>,
     pub denied: Option<&'r Denial>,
@@ -59,14 +59,14 @@ pub struct CredentialView<'r> {
 
 impl Report {
     /// Computes the summary in numbers.
-    pub fn answer(&self) -> Answer {
+    pub fn answer(&self) -> ReportSummary {
         let exposed = || self.reported.iter().filter(|one| one.reading.payload + one.reading.presumed > 0);
         let scopes = || self.scopes.iter().filter(|scope| scope.is_reported);
         let credentials: BTreeSet<&str> = exposed().map(|one| one.credential.as_str()).collect();
         let readers: BTreeSet<&Reader> =
             exposed().map(|one| &one.reader).chain(scopes().map(|scope| &scope.reader)).collect();
         let unknown = self.registries.iter().filter(|registry| registry.host.is_none());
-        Answer {
+        ReportSummary {
             credentials: credentials.len(),
             readers: readers.len(),
             registries: self.registries.iter().filter(|registry| registry.host.is_some()).count(),
@@ -124,7 +124,7 @@ impl Report {
 }
 
 fn reader_views<'r>(
-    exposures: &'r [HandedOver],
+    exposures: &'r [CredentialAccess],
     scopes: impl Iterator<Item = &'r WholeScope>,
     denied: &'r [Denial],
 ) -> Vec<ReaderView<'r>> {
@@ -157,7 +157,7 @@ fn reader_views<'r>(
 }
 
 impl ReaderView<'_> {
-    fn add(&mut self, reading: &super::Reading) {
+    fn add(&mut self, reading: &super::AccessRecord) {
         self.times.count += reading.times.count;
         self.times.widen(reading.times.first);
         self.times.widen(reading.times.last);

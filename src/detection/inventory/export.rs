@@ -6,7 +6,7 @@ use super::{Error, Origin, Summary, line_at};
 use crate::detection::audit::time;
 use crate::detection::registry::Inventory;
 use crate::detection::registry::inventory::{
-    DeclaredNode, DeclaredSecret, Full, checked_type, insert, is_name,
+    DeclaredNode, DeclaredSecret, InventoryFull, checked_type, insert, is_name,
 };
 
 /// `kind` of the document. No Kubernetes object has it.
@@ -172,7 +172,7 @@ pub(super) fn import(text: &str, inventory: &mut Inventory) -> Result<Summary, E
         read.origins.push(Origin { source: source.name, time });
     }
     let mut summary = Summary::default();
-    let full = |full: Full| Error::full(1, full);
+    let full = |full: InventoryFull| Error::full(1, full);
     for secret in document.secrets {
         if !is_name(&secret.namespace) || !is_name(&secret.name) {
             summary.ignored += 1;

@@ -4,11 +4,11 @@ use serde::de::IgnoredAny;
 
 use super::{Error, line_at};
 use crate::detection::audit::json::{Raw, Type};
-use crate::detection::registry::declared_objects::{Added, Builder, Phase};
+use crate::detection::registry::declared_objects::{AddResult, Builder, ImportPass};
 
 pub(super) fn read(text: &str, builder: &mut Builder<'_>) -> Result<(), Error> {
     let values = values(text)?;
-    for phase in [Phase::Objects, Phase::Bindings] {
+    for phase in [ImportPass::Objects, ImportPass::Bindings] {
         for &(start, value) in &values {
             add(value, start, text, phase, builder)?;
         }
@@ -49,7 +49,7 @@ fn add(
     value: Raw<'_>,
     start: usize,
     text: &str,
-    phase: Phase,
+    phase: ImportPass,
     builder: &mut Builder<'_>,
 ) -> Result<(), Error> {
     let line = || line_at(text.as_bytes(), start);
@@ -66,10 +66,10 @@ fn add(
         ));
     }
     match builder.add(value, phase).map_err(|full| Error::full(line(), full))? {
-        Added::NoKind => {
+        AddResult::NoKind => {
             let message = "an object without `kind`: expected objects as `kubectl get -o json` prints them";
             Err(Error::new(line(), message))
         }
-        Added::Known | Added::Ignored => Ok(()),
+        AddResult::Known | AddResult::Ignored => Ok(()),
     }
 }

@@ -5,7 +5,7 @@
 
 use super::{Error, MAX_YAML};
 use crate::detection::audit::json::{Raw, Type};
-use crate::detection::registry::declared_objects::{Added, Builder, Phase};
+use crate::detection::registry::declared_objects::{AddResult, Builder, ImportPass};
 use crate::text::yaml::{self, Node, Value};
 
 /// Maximum size of a document as JSON: YAML aliases can multiply the size of a document.
@@ -41,9 +41,9 @@ pub(super) fn read(text: &str, builder: &mut Builder<'_>) -> Result<(), Error> {
     let documents = documents(text);
     let mut has_objects = false;
     // Bindings are read after the roles, which may come later in the input. Converting twice takes less memory than keeping all documents.
-    for phase in [Phase::Objects, Phase::Bindings] {
+    for phase in [ImportPass::Objects, ImportPass::Bindings] {
         for document in &documents {
-            if phase == Phase::Bindings && !document.text.contains("Binding") {
+            if phase == ImportPass::Bindings && !document.text.contains("Binding") {
                 continue;
             }
             has_objects |= read_document(document, phase, builder)?;
@@ -79,7 +79,11 @@ fn documents(text: &str) -> Vec<Document<'_>> {
 }
 
 /// Reads one document. Returns whether it has objects.
-fn read_document(document: &Document<'_>, phase: Phase, builder: &mut Builder<'_>) -> Result<bool, Error> {
+fn read_document(
+    document: &Document<'_>,
+    phase: ImportPass,
+    builder: &mut Builder<'_>,
+) -> Result<bool, Error> {
     let line = |at: usize| document.line + super::line_at(document.text.as_bytes(), at);
     let parsed = yaml::parse(document.text).map_err(|error| {
         let hint = if document.text.contains("{{") {
@@ -105,7 +109,7 @@ fn read_document(document: &Document<'_>, phase: Phase, builder: &mut Builder<'_
         };
         for item in items {
             let added = builder.add(item, phase).map_err(|full| Error::full(line(root.range.start), full))?;
-            has_objects |= added != Added::NoKind;
+            has_objects |= added != AddResult::NoKind;
         }
     }
     Ok(has_objects)

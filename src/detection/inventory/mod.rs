@@ -13,7 +13,7 @@ pub use export::export;
 
 use crate::detection::registry::Inventory;
 use crate::detection::registry::declared_objects::Builder;
-use crate::detection::registry::inventory::Full;
+use crate::detection::registry::inventory::InventoryFull;
 pub use crate::detection::registry::inventory::Origin;
 
 /// Maximum size of an input in bytes: JSON of 50,000 pods.
@@ -61,7 +61,7 @@ impl Error {
         Error { line, message: message.into() }
     }
 
-    fn full(line: usize, full: Full) -> Self {
+    fn full(line: usize, full: InventoryFull) -> Self {
         Error::new(line, full.to_string())
     }
 }

@@ -5,7 +5,9 @@
 
 use super::Error;
 use crate::detection::registry::declared_objects::Builder;
-use crate::detection::registry::inventory::{DeclaredNode, DeclaredSecret, Full, checked_type, is_name};
+use crate::detection::registry::inventory::{
+    DeclaredNode, DeclaredSecret, InventoryFull, checked_type, is_name,
+};
 
 /// What a column holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,7 +65,7 @@ pub(super) fn read(text: &str, builder: &mut Builder<'_>) -> Result<(), Error> {
             continue;
         }
         let cells = cells(line);
-        let full = |full: Full| Error::full(number + 1, full);
+        let full = |full: InventoryFull| Error::full(number + 1, full);
         if cells.len() == 1 && columns.is_none() && cells[0].contains('/') {
             add_name(cells[0], builder).map_err(full)?;
             has_entries = true;
@@ -81,7 +83,7 @@ pub(super) fn read(text: &str, builder: &mut Builder<'_>) -> Result<(), Error> {
             return Err(Error::new(number + 1, EXPECTED));
         };
         add_row(known, &cells, builder).map_err(|problem| match problem {
-            Problem::Full(problem) => full(problem),
+            Problem::InventoryFull(problem) => full(problem),
             Problem::Row(message) => Error::new(number + 1, message),
         })?;
         has_entries = true;
@@ -171,13 +173,13 @@ fn guess(cells: &[&str]) -> Option<Vec<Column>> {
 
 /// The reason why a row cannot be added.
 enum Problem {
-    Full(Full),
+    InventoryFull(InventoryFull),
     Row(String),
 }
 
-impl From<Full> for Problem {
-    fn from(full: Full) -> Self {
-        Problem::Full(full)
+impl From<InventoryFull> for Problem {
+    fn from(full: InventoryFull) -> Self {
+        Problem::InventoryFull(full)
     }
 }
 
@@ -244,7 +246,7 @@ fn add_node(
 }
 
 /// Adds a line of `kubectl get -o name`, such as `secret/regcred`.
-fn add_name(line: &str, builder: &mut Builder<'_>) -> Result<(), Full> {
+fn add_name(line: &str, builder: &mut Builder<'_>) -> Result<(), InventoryFull> {
     match line.split_once('/') {
         Some(("secret" | "secrets", name)) if is_name(name) => {
             let namespace = builder.namespace.to_owned();

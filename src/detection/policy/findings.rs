@@ -172,7 +172,7 @@ impl Visibility {
 
 /// A technique that a policy does not fully show.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Hidden {
+pub struct TechniqueGap {
     pub name: &'static str,
     /// MITRE ATT&CK technique.
     pub tag: &'static str,
@@ -183,7 +183,7 @@ pub struct Hidden {
 }
 
 /// The techniques that an ordinary user can use without being fully visible.
-pub fn hidden(policy: &Policy) -> Vec<Hidden> {
+pub fn hidden(policy: &Policy) -> Vec<TechniqueGap> {
     let mut all = Vec::new();
     for technique in TECHNIQUES {
         let mut found: BTreeMap<(Visibility, Option<usize>), Vec<Request>> = BTreeMap::new();
@@ -196,7 +196,7 @@ pub fn hidden(policy: &Policy) -> Vec<Hidden> {
                 }
             }
         }
-        all.extend(found.into_iter().map(|((visibility, line), requests)| Hidden {
+        all.extend(found.into_iter().map(|((visibility, line), requests)| TechniqueGap {
             name: technique.name,
             tag: technique.tag,
             visibility,
@@ -230,7 +230,7 @@ fn visibility(policy: &Policy, request: &Request, content: Level) -> Option<(Vis
 }
 
 /// A failed login has no user, and no stage except ResponseStarted.
-fn failed_logins(policy: &Policy) -> Option<Hidden> {
+fn failed_logins(policy: &Policy) -> Option<TechniqueGap> {
     let request = Request::new("get", "", "secrets", true);
     let scenario = Scenario::ordinary(&request);
     let attributes = Attributes { user: None, ..scenario.attributes(&request) };
@@ -239,7 +239,7 @@ fn failed_logins(policy: &Policy) -> Option<Hidden> {
         Level::None => Some(decision.rule.map(|rule| rule.line)),
         _ => policy.omits(&decision, Stage::ResponseStarted).map(Some),
     };
-    line.map(|line| Hidden {
+    line.map(|line| TechniqueGap {
         name: "failed logins",
         tag: "T1110",
         visibility: Visibility::Invisible,

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use super::docker_config::RegistryLogins;
-use super::eviction::{Standing, make_room};
+use super::eviction::{EvictionPriority, make_room};
 use super::evidence::Evidence;
 use super::inventory::{DeclaredSecret, Inventory};
 use super::long_running::LongRunningRequests;
@@ -105,14 +105,14 @@ impl SecretState {
         }
     }
 
-    fn standing(self) -> Standing {
+    fn standing(self) -> EvictionPriority {
         let class = match self.evidence() {
             Some(Evidence::Type) => 3,
             Some(Evidence::Content) => CREDENTIAL_CLASS,
             Some(Evidence::Reference) => 1,
             _ => 0,
         };
-        Standing { class, writer: self.writer }
+        EvictionPriority { class, writer: self.writer }
     }
 
     /// Returns whether any evidence shows that it is, or is not, a credential.
@@ -457,7 +457,7 @@ impl ClusterState {
             })
         };
         #[allow(clippy::borrowed_box)] // The map's values are boxes.
-        let standing = |pod: &str, names: &Box<[Box<str>]>| Standing {
+        let standing = |pod: &str, names: &Box<[Box<str>]>| EvictionPriority {
             class: if holds_credential(pod, names) { 2 } else { u8::from(is_marked(names)) },
             writer: 0,
         };
@@ -471,8 +471,10 @@ impl ClusterState {
                 .iter()
                 .any(|verb| matches!(&**verb, "*" | "get" | "list" | "watch") || verb.starts_with('+'))
         };
-        let standing =
-            |_: &str, verbs: &Vec<String>| Standing { class: u8::from(grants_reads(verbs)), writer: 0 };
+        let standing = |_: &str, verbs: &Vec<String>| EvictionPriority {
+            class: u8::from(grants_reads(verbs)),
+            writer: 0,
+        };
         self.evicted += make_room(&mut self.roles, MAX_ROLES, key, standing).len() as u64;
         self.roles.set(key, verbs);
     }
@@ -544,7 +546,7 @@ impl ClusterState {
         if self.copies.get(&*key).is_some() {
             return;
         }
-        let standing = |_: &str, writer: &u64| Standing { class: 0, writer: *writer };
+        let standing = |_: &str, writer: &u64| EvictionPriority { class: 0, writer: *writer };
         self.evicted += make_room(&mut self.copies, MAX_COPIES, &key, standing).len() as u64;
         self.copies.set(&key, self.writer);
     }

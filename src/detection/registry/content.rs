@@ -47,18 +47,18 @@ pub(super) fn last_applied(annotations: Raw<'_>) -> Option<Cow<'_, [u8]>> {
 
 /// The members of a secret or config map that are relevant here, found in one pass over the object.
 #[derive(Debug)]
-pub(super) struct Parts<'e> {
+pub(super) struct ObjectParts<'e> {
     pub(super) metadata: Option<Raw<'e>>,
     pub(super) data: Option<Raw<'e>>,
     pub(super) string_data: Option<Raw<'e>>,
     pub(super) binary_data: Option<Raw<'e>>,
 }
 
-impl<'e> Parts<'e> {
+impl<'e> ObjectParts<'e> {
     pub(super) fn of(object: Raw<'e>) -> Self {
         let [metadata, data, string_data, binary_data] =
             object.get_all(["metadata", "data", "stringData", "binaryData"]);
-        Parts { metadata, data, string_data, binary_data }
+        ObjectParts { metadata, data, string_data, binary_data }
     }
 
     /// Whether the data has a key.
@@ -68,7 +68,11 @@ impl<'e> Parts<'e> {
 }
 
 /// Calls a function with each key of an object's data, and with its value if that can be relevant, until the function returns false.
-fn for_each_value(parts: &Parts<'_>, is_encoded: bool, mut each: impl FnMut(&str, Option<&[u8]>) -> bool) {
+fn for_each_value(
+    parts: &ObjectParts<'_>,
+    is_encoded: bool,
+    mut each: impl FnMut(&str, Option<&[u8]>) -> bool,
+) {
     for (data, is_encoded) in
         [(parts.data, is_encoded), (parts.string_data, false), (parts.binary_data, true)]
     {
@@ -120,7 +124,7 @@ fn is_worth_decoding(key: &str, raw: &[u8]) -> bool {
 }
 
 /// Returns whether the data of a secret is a registry credential.
-pub(super) fn has_registry_credential(parts: &Parts<'_>) -> bool {
+pub(super) fn has_registry_credential(parts: &ObjectParts<'_>) -> bool {
     let mut found = is_repository(parts);
     let mut keys = KeyHints::default();
     let name = parts.metadata.and_then(|metadata| metadata.get("name")).map(Raw::text).unwrap_or_default();
@@ -149,7 +153,7 @@ pub(super) fn logins_of(secret: Raw<'_>, limit: usize) -> Vec<Login> {
 
 fn add_logins_of(secret: Raw<'_>, limit: usize, logins: &mut Vec<Login>) {
     let mut keys = KeyHints::default();
-    let parts = Parts::of(secret);
+    let parts = ObjectParts::of(secret);
     for_each_value(&parts, true, |key, value| {
         if let Some(value) = value {
             add_logins(value, DATA_KEYS.contains(&key), limit, logins);
@@ -197,7 +201,7 @@ pub(crate) fn copied_configuration_keys(event: &mut Event<'_>, request: &Request
                     with_text(&key, value, false, |text| add(&key, text));
                 }
                 let [data, string_data, binary_data] = last_of_each(value, MAPS);
-                let parts = Parts { metadata: None, data, string_data, binary_data };
+                let parts = ObjectParts { metadata: None, data, string_data, binary_data };
                 for_each_value(&parts, is_encoded, &mut add);
             }
             Some((b"metadata", [map, key])) if **map == *b"annotations" => {
@@ -209,8 +213,12 @@ pub(crate) fn copied_configuration_keys(event: &mut Event<'_>, request: &Request
                 match rest {
                     [] => {
                         let map = |own: usize| (own == at).then_some(value);
-                        let parts =
-                            Parts { metadata: None, data: map(0), string_data: map(1), binary_data: map(2) };
+                        let parts = ObjectParts {
+                            metadata: None,
+                            data: map(0),
+                            string_data: map(1),
+                            binary_data: map(2),
+                        };
                         for_each_value(&parts, is_encoded, &mut add);
                     }
                     [key] => {
@@ -266,7 +274,7 @@ pub(super) fn is_copy(object: Raw<'_>, is_config_map: bool) -> bool {
     if !is_config_map {
         return is_credential_text(object.bytes()) || named_passwords::is_in_settings(object, names_registry);
     }
-    let parts = Parts::of(object);
+    let parts = ObjectParts::of(object);
     if has_copy(&parts) {
         return true;
     }
@@ -274,7 +282,7 @@ pub(super) fn is_copy(object: Raw<'_>, is_config_map: bool) -> bool {
     let applied = annotations.and_then(last_applied);
     applied
         .as_ref()
-        .is_some_and(|applied| Raw::first(applied).is_ok_and(|applied| has_copy(&Parts::of(applied))))
+        .is_some_and(|applied| Raw::first(applied).is_ok_and(|applied| has_copy(&ObjectParts::of(applied))))
         || annotations.into_iter().flat_map(Raw::members).map_while(Result::ok).any(|(key, value)| {
             let key = key.text();
             let mut found = false;
@@ -288,7 +296,7 @@ pub(super) fn is_copy(object: Raw<'_>, is_config_map: bool) -> bool {
 
 /// Returns whether the data of a config map is a registry credential. Its keys are more often names of settings than of passwords, so a key
 /// only counts if it ends like a password key.
-fn has_copy(parts: &Parts<'_>) -> bool {
+fn has_copy(parts: &ObjectParts<'_>) -> bool {
     let mut found = false;
     for_each_value(parts, false, |key, value| {
         found = value.is_some_and(|value| {
@@ -385,9 +393,9 @@ fn is_google_key(value: &[u8]) -> bool {
 }
 
 /// Finds words in any case. Compiling constants does not fail; without a searcher every text contains one.
-struct Words(LazyLock<Option<AhoCorasick>>);
+struct WordSearcher(LazyLock<Option<AhoCorasick>>);
 
-impl Words {
+impl WordSearcher {
     fn are_in(&self, text: &str) -> bool {
         self.0.as_ref().is_none_or(|words| words.is_match(text))
     }
@@ -395,11 +403,11 @@ impl Words {
 
 macro_rules! words {
     ($($word:literal),+) => {
-        Words(LazyLock::new(|| AhoCorasick::builder().ascii_case_insensitive(true).build([$($word),+]).ok()))
+        WordSearcher(LazyLock::new(|| AhoCorasick::builder().ascii_case_insensitive(true).build([$($word),+]).ok()))
     };
 }
 
-static REGISTRY_WORDS: Words = words![
+static REGISTRY_WORDS: WordSearcher = words![
     "registry",
     "docker",
     "kaniko",
@@ -412,10 +420,10 @@ static REGISTRY_WORDS: Words = words![
     "artifactory",
     "_json_key"
 ];
-static PASSWORD_WORDS: Words = words!["password", "passwd", "token", "auth", "credential"];
-static SECRET_WORDS: Words = words!["password", "passwd", "token", "secret"];
-static USER_WORDS: Words = words!["user", "login"];
-static NO_USER_WORDS: Words = words!["password", "token"];
+static PASSWORD_WORDS: WordSearcher = words!["password", "passwd", "token", "auth", "credential"];
+static SECRET_WORDS: WordSearcher = words!["password", "passwd", "token", "secret"];
+static USER_WORDS: WordSearcher = words!["user", "login"];
+static NO_USER_WORDS: WordSearcher = words!["password", "token"];
 
 fn names_registry(key: &str) -> bool {
     REGISTRY_WORDS.are_in(key)
@@ -426,7 +434,7 @@ fn names_password(key: &str) -> bool {
 }
 
 /// Returns whether an object is an Argo CD repository credential, or one of Flux.
-fn is_repository(parts: &Parts<'_>) -> bool {
+fn is_repository(parts: &ObjectParts<'_>) -> bool {
     let [namespace, labels] =
         parts.metadata.map(|metadata| metadata.get_all(["namespace", "labels"])).unwrap_or_default();
     let label = labels.and_then(|labels| labels.get("argocd.argoproj.io/secret-type"));
@@ -440,7 +448,7 @@ fn is_repository(parts: &Parts<'_>) -> bool {
 }
 
 /// Returns the registry for which Tekton uses a login, from an annotation of its secret.
-fn tekton_registry(parts: &Parts<'_>) -> Option<String> {
+fn tekton_registry(parts: &ObjectParts<'_>) -> Option<String> {
     let annotations = parts.metadata?.get("annotations")?;
     let mut annotations = annotations.members().map_while(Result::ok);
     let (_, server) = annotations.find(|(key, _)| key.text().starts_with(b"tekton.dev/docker-"))?;
@@ -630,7 +638,7 @@ mod tests {
             ("", vec![("registry", "registry.example.com"), ("password", &*"loot".repeat(500))], true),
         ] {
             let text = secret(metadata, &data);
-            let found = has_registry_credential(&Parts::of(Raw::first(text.as_bytes()).unwrap()));
+            let found = has_registry_credential(&ObjectParts::of(Raw::first(text.as_bytes()).unwrap()));
             assert_eq!(found, expected, "{metadata} {data:?}");
             let logins = logins_of(Raw::assume(text.as_bytes()), 10);
             assert!(!format!("{logins:?}").contains("loot"));
@@ -666,7 +674,7 @@ mod tests {
         let config = format!(r#"{{"auths":{{{decoys}"ghcr.io":{{"auth":"eA=="}}}}}}"#);
         let text = secret("", &[("x", &config)]);
         assert!(
-            has_registry_credential(&Parts::of(Raw::assume(text.as_bytes()))),
+            has_registry_credential(&ObjectParts::of(Raw::assume(text.as_bytes()))),
             "behind many servers without a login"
         );
     }

@@ -4,7 +4,9 @@
 
 use super::cluster_state::{MARK, MAX_SECRETS_PER_POD};
 use super::content::logins_of;
-use super::inventory::{DeclaredNode, DeclaredSecret, Full, Inventory, checked_type, insert, is_name};
+use super::inventory::{
+    DeclaredNode, DeclaredSecret, Inventory, InventoryFull, checked_type, insert, is_name,
+};
 use super::secret_view::{SecretView, for_each_secret};
 use super::{grants, pod_security, references, text};
 use crate::detection::audit::json::{Raw, Type};
@@ -17,7 +19,7 @@ const MAX_LIST_DEPTH: usize = 4;
 
 /// What kind of object was added.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Added {
+pub(crate) enum AddResult {
     /// Entries were added, or it is of a kind that has some.
     Known,
     /// It is of a kind that contains nothing of interest.
@@ -44,7 +46,7 @@ pub(crate) struct Builder<'i> {
 
 impl Builder<'_> {
     /// Adds an object, or all objects of a list. Bindings must be added after the roles that they bind.
-    pub(crate) fn add(&mut self, object: Raw<'_>, phase: Phase) -> Result<Added, Full> {
+    pub(crate) fn add(&mut self, object: Raw<'_>, phase: ImportPass) -> Result<AddResult, InventoryFull> {
         self.add_item(object, "", phase, MAX_LIST_DEPTH)
     }
 
@@ -52,9 +54,9 @@ impl Builder<'_> {
         &mut self,
         object: Raw<'_>,
         kind_of_list: &str,
-        phase: Phase,
+        phase: ImportPass,
         depth: usize,
-    ) -> Result<Added, Full> {
+    ) -> Result<AddResult, InventoryFull> {
         let own_kind = text(object.get("kind")).unwrap_or_default();
         // The items of a typed list have no kind of their own.
         let kind = if own_kind.is_empty() { kind_of_list } else { &*own_kind };
@@ -64,14 +66,14 @@ impl Builder<'_> {
             for item in items.items().map_while(Result::ok) {
                 self.add_item(item, &kind_of_items, phase, depth - 1)?;
             }
-            return Ok(Added::Known);
+            return Ok(AddResult::Known);
         }
         if kind.is_empty() && object.get("rows").is_none() {
-            return Ok(Added::NoKind);
+            return Ok(AddResult::NoKind);
         }
         let is_binding = matches!(kind, "RoleBinding" | "ClusterRoleBinding");
-        if is_binding != (phase == Phase::Bindings) {
-            return Ok(Added::Known);
+        if is_binding != (phase == ImportPass::Bindings) {
+            return Ok(AddResult::Known);
         }
         let [namespace, name] = ["namespace", "name"].map(|key| text(object.path(&["metadata", key])));
         let namespace = namespace.filter(|namespace| !namespace.is_empty());
@@ -80,7 +82,7 @@ impl Builder<'_> {
         let added = match kind {
             "Secret" | "Table" => {
                 self.add_secrets(object, &namespace)?;
-                return Ok(Added::Known);
+                return Ok(AddResult::Known);
             }
             "SealedSecret" | "ExternalSecret" => self.add_generated_secret(object, &namespace, &name)?,
             "Role" => self.add_role(&namespace, &name, grants::declared_grants(object))?,
@@ -100,11 +102,11 @@ impl Builder<'_> {
         } else {
             self.ignored += 1;
         }
-        Ok(if added { Added::Known } else { Added::Ignored })
+        Ok(if added { AddResult::Known } else { AddResult::Ignored })
     }
 
     /// Adds a secret, or those of a table that the apiserver returned.
-    fn add_secrets(&mut self, object: Raw<'_>, namespace: &str) -> Result<(), Full> {
+    fn add_secrets(&mut self, object: Raw<'_>, namespace: &str) -> Result<(), InventoryFull> {
         let mut result = Ok(());
         for_each_secret(object, |secret| {
             if result.is_ok() {
@@ -114,7 +116,7 @@ impl Builder<'_> {
         result
     }
 
-    fn add_view(&mut self, view: &SecretView<'_>, namespace: &str) -> Result<(), Full> {
+    fn add_view(&mut self, view: &SecretView<'_>, namespace: &str) -> Result<(), InventoryFull> {
         let name = view.name.clone().unwrap_or_default();
         let namespace = view.namespace.as_deref().unwrap_or(namespace);
         let evidence = view.evidence();
@@ -135,7 +137,7 @@ impl Builder<'_> {
         namespace: &str,
         name: &str,
         mut secret: DeclaredSecret,
-    ) -> Result<(), Full> {
+    ) -> Result<(), InventoryFull> {
         if !is_name(name) || !is_name(namespace) {
             self.ignored += 1;
             return Ok(());
@@ -150,7 +152,12 @@ impl Builder<'_> {
     }
 
     /// Adds the secret that a controller creates from a custom resource, if it has the type of a registry credential.
-    fn add_generated_secret(&mut self, object: Raw<'_>, namespace: &str, name: &str) -> Result<bool, Full> {
+    fn add_generated_secret(
+        &mut self,
+        object: Raw<'_>,
+        namespace: &str,
+        name: &str,
+    ) -> Result<bool, InventoryFull> {
         let path: &[&str] = match text(object.get("kind")).as_deref() {
             Some("ExternalSecret") => &["spec", "target", "template", "type"],
             _ => &["spec", "template", "type"],
@@ -165,7 +172,7 @@ impl Builder<'_> {
         Ok(is_added)
     }
 
-    fn add_role(&mut self, namespace: &str, name: &str, grants: Vec<String>) -> Result<bool, Full> {
+    fn add_role(&mut self, namespace: &str, name: &str, grants: Vec<String>) -> Result<bool, InventoryFull> {
         if !is_name(name) || !namespace.is_empty() && !is_name(namespace) {
             return Ok(false);
         }
@@ -174,7 +181,7 @@ impl Builder<'_> {
         Ok(true)
     }
 
-    fn add_binding(&mut self, object: Raw<'_>, namespace: &str, name: &str) -> Result<bool, Full> {
+    fn add_binding(&mut self, object: Raw<'_>, namespace: &str, name: &str) -> Result<bool, InventoryFull> {
         let roles = &self.inventory.roles;
         let known = |key: &str| roles.get(key).map(|role| role.value.clone());
         let Some(grants) = grants::declared_binding(object, namespace, known) else { return Ok(true) };
@@ -182,7 +189,7 @@ impl Builder<'_> {
     }
 
     /// Adds a node with its addresses. Returns false if it has none, as in a manifest.
-    pub(crate) fn add_node(&mut self, name: &str, node: &DeclaredNode) -> Result<bool, Full> {
+    pub(crate) fn add_node(&mut self, name: &str, node: &DeclaredNode) -> Result<bool, InventoryFull> {
         if !is_name(name) || node.addresses.is_empty() {
             return Ok(false);
         }
@@ -198,7 +205,7 @@ impl Builder<'_> {
         kind: &str,
         namespace: &str,
         name: &str,
-    ) -> Result<bool, Full> {
+    ) -> Result<bool, InventoryFull> {
         let found = references::declared(object);
         for secret in &found.image_pull {
             if is_name(secret) && is_name(namespace) {
@@ -250,7 +257,7 @@ impl Builder<'_> {
 
 /// The pass over the input, one of two, in which an object is added.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Phase {
+pub(crate) enum ImportPass {
     Objects,
     Bindings,
 }

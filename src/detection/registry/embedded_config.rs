@@ -29,7 +29,7 @@ const MIN_BASE64_LEN: usize = 16;
 
 /// Markers of a configuration: its key, in three spellings, since a case-insensitive search is several times slower; the key of a secret in
 /// a manifest; the key in base64, at each of the three possible offsets; and the key in hexadecimal.
-const PLACES: [&str; 9] = [
+const MARKERS: [&str; 9] = [
     "auths",
     "Auths",
     "AUTHS",
@@ -41,7 +41,7 @@ const PLACES: [&str; 9] = [
     "22617574687322",
 ];
 
-/// Indexes into [`PLACES`]: of the first one that is a secret's key, the first one in base64, and the one in hexadecimal.
+/// Indexes into [`MARKERS`]: of the first one that is a secret's key, the first one in base64, and the one in hexadecimal.
 const FIRST_SECRET_KEY: usize = 3;
 const FIRST_BASE64: usize = 5;
 const HEXADECIMAL: usize = 8;
@@ -50,7 +50,7 @@ const HEXADECIMAL: usize = 8;
 const BASE64_OFFSETS: [usize; 3] = [0, 2, 3];
 
 /// Compiling constants does not fail.
-static SEARCHER: LazyLock<Option<AhoCorasick>> = LazyLock::new(|| AhoCorasick::new(PLACES).ok());
+static SEARCHER: LazyLock<Option<AhoCorasick>> = LazyLock::new(|| AhoCorasick::new(MARKERS).ok());
 
 /// Returns whether a text is or contains a docker configuration with a login.
 pub(super) fn has_login(text: &[u8]) -> bool {
@@ -96,16 +96,16 @@ fn search(text: &[u8], depth: usize, found: &mut dyn FnMut(&Server<'_>) -> bool)
             _ => read_place(text, &place, depth, found),
         };
         match outcome {
-            Place::Found => return true,
-            Place::Other => continue,
-            Place::ReadTo(read) => end = read,
+            Occurrence::Found => return true,
+            Occurrence::Other => continue,
+            Occurrence::ReadTo(read) => end = read,
             // All other markers may be escaped as well.
-            Place::Escaped(escape) if std::mem::take(&mut may_unescape[escape as usize]) => {
+            Occurrence::Escaped(escape) if std::mem::take(&mut may_unescape[escape as usize]) => {
                 if search(&unescaped(text, escape), depth - 1, found) {
                     return true;
                 }
             }
-            Place::Escaped(_) => {}
+            Occurrence::Escaped(_) => {}
         }
         places += 1;
     }
@@ -114,7 +114,7 @@ fn search(text: &[u8], depth: usize, found: &mut dyn FnMut(&Server<'_>) -> bool)
 }
 
 /// The result of examining an occurrence.
-enum Place {
+enum Occurrence {
     Found,
     /// Just a word of a text.
     Other,
@@ -164,17 +164,22 @@ fn read_hexadecimal(
     place: usize,
     depth: usize,
     found: &mut dyn FnMut(&Server<'_>) -> bool,
-) -> Place {
+) -> Occurrence {
     let before = text[after..place].iter().rev().take_while(|byte| byte.is_ascii_hexdigit()).count();
     let digits = text[place - before / 2 * 2..].iter().map_while(|byte| char::from(*byte).to_digit(16));
     let digits: Vec<u32> = digits.collect();
     let end = place - before / 2 * 2 + digits.len();
     let decoded: Vec<u8> =
         digits.as_chunks::<2>().0.iter().map(|[high, low]| (high * 16 + low).to_le_bytes()[0]).collect();
-    if depth > 0 && search(&decoded, depth - 1, found) { Place::Found } else { Place::ReadTo(end) }
+    if depth > 0 && search(&decoded, depth - 1, found) { Occurrence::Found } else { Occurrence::ReadTo(end) }
 }
 
-fn read_place(text: &[u8], place: &Match, depth: usize, found: &mut dyn FnMut(&Server<'_>) -> bool) -> Place {
+fn read_place(
+    text: &[u8],
+    place: &Match,
+    depth: usize,
+    found: &mut dyn FnMut(&Server<'_>) -> bool,
+) -> Occurrence {
     let is_servers = place.pattern().as_usize() < FIRST_SECRET_KEY;
     if is_servers
         && text[..place.start()]
@@ -182,29 +187,29 @@ fn read_place(text: &[u8], place: &Match, depth: usize, found: &mut dyn FnMut(&S
             .is_some_and(|byte| byte.is_ascii_alphanumeric() || b"_-.".contains(byte))
         && !text[..place.start()].ends_with(b"%22")
     {
-        return Place::Other;
+        return Occurrence::Other;
     }
     let mut at = place.end();
     let is_escaped = text.get(at) == Some(&b'\\');
     at += text[at..].iter().take_while(|byte| matches!(byte, b'\\' | b'"' | b'\'')).count();
     for (quote, escape) in [(&b"&quot;"[..], Escape::Entity), (b"%22", Escape::Percent)] {
         if text[place.end()..].starts_with(quote) {
-            return Place::Escaped(escape);
+            return Occurrence::Escaped(escape);
         }
     }
     // A TOML table.
     if is_servers && text[at..].starts_with(b".") && text[..place.start()].ends_with(b"[") {
         let (is_secret, length) = read_table(&text[at..]);
         let is_found = is_secret && found(&Server::unknown());
-        return if is_found { Place::Found } else { Place::ReadTo(at + length) };
+        return if is_found { Occurrence::Found } else { Occurrence::ReadTo(at + length) };
     }
     at = skip_blanks(text, at);
     if text.get(at) != Some(&b':') {
-        return Place::Other;
+        return Occurrence::Other;
     }
     at = skip_blanks(text, at + 1);
     if is_escaped || text.get(at) == Some(&b'\\') {
-        return Place::Escaped(Escape::Backslash);
+        return Occurrence::Escaped(Escape::Backslash);
     }
     if !is_servers {
         at += text[at..].iter().take_while(|byte| b"\"'|>- \t\r\n".contains(byte)).count();
@@ -217,17 +222,21 @@ fn read_place(text: &[u8], place: &Match, depth: usize, found: &mut dyn FnMut(&S
                 && servers.members().next().is_some_and(|member| member.is_ok())
             {
                 let is_found = docker_config::servers_in(servers).any(|server| found(&server));
-                return if is_found { Place::Found } else { Place::ReadTo(at + servers.bytes().len()) };
+                return if is_found {
+                    Occurrence::Found
+                } else {
+                    Occurrence::ReadTo(at + servers.bytes().len())
+                };
             }
             let end = flow_end(text, at);
             if flow_has_secret(&text[at..end]) && found(&Server::unknown()) {
-                return Place::Found;
+                return Occurrence::Found;
             }
-            Place::ReadTo(end)
+            Occurrence::ReadTo(end)
         }
         // A YAML alias.
         Some(b'*') if text.get(at + 1).is_some_and(u8::is_ascii_alphanumeric) => {
-            if found(&Server::unknown()) { Place::Found } else { Place::ReadTo(at) }
+            if found(&Server::unknown()) { Occurrence::Found } else { Occurrence::ReadTo(at) }
         }
         Some(b'\n' | b'\r' | b'#') => {
             let before = &text[place.start().saturating_sub(MAX_INDENT)..place.start()];
@@ -235,13 +244,13 @@ fn read_place(text: &[u8], place: &Match, depth: usize, found: &mut dyn FnMut(&S
             let before = &before[start..];
             let is_key = before.iter().all(|byte| matches!(byte, b' ' | b'-' | b'"' | b'\''));
             if !is_key {
-                return Place::Other;
+                return Occurrence::Other;
             }
             let indent = before.iter().filter(|byte| matches!(byte, b' ' | b'-')).count();
             let (is_found, length) = read_block(&text[at..], indent, found);
-            if is_found { Place::Found } else { Place::ReadTo(at + length) }
+            if is_found { Occurrence::Found } else { Occurrence::ReadTo(at + length) }
         }
-        _ => Place::Other,
+        _ => Occurrence::Other,
     }
 }
 
@@ -250,18 +259,23 @@ fn skip_blanks(text: &[u8], at: usize) -> usize {
 }
 
 /// Decodes base64 from the given position.
-fn read_base64(text: &[u8], start: usize, depth: usize, found: &mut dyn FnMut(&Server<'_>) -> bool) -> Place {
+fn read_base64(
+    text: &[u8],
+    start: usize,
+    depth: usize,
+    found: &mut dyn FnMut(&Server<'_>) -> bool,
+) -> Occurrence {
     let end = start + text[start..].iter().take_while(|byte| is_base64(**byte)).count();
     if depth == 0 || end - start < MIN_BASE64_LEN {
-        return Place::ReadTo(end);
+        return Occurrence::ReadTo(end);
     }
     let letters = &text[start..end];
     // Text that is cut off after some character is decoded as far as possible.
     let decoded = decode(letters).or_else(|| decode(&letters[..letters.len() / 4 * 4]));
-    let Some(decoded) = decoded else { return Place::ReadTo(end) };
+    let Some(decoded) = decoded else { return Occurrence::ReadTo(end) };
     let is_found = docker_config::servers_of_text(&decoded).any(|server| found(&server))
         || search(&decoded, depth - 1, found);
-    if is_found { Place::Found } else { Place::ReadTo(end) }
+    if is_found { Occurrence::Found } else { Occurrence::ReadTo(end) }
 }
 
 /// Returns multi-line base64 joined to one line; none if there are no line breaks. A line break may be escaped.

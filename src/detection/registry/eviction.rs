@@ -15,7 +15,7 @@ use crate::detection::lru::LruMap;
 
 /// The importance of an entry: its class, and the identity that wrote it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Standing {
+pub(super) struct EvictionPriority {
     /// Entries of a lower class are evicted first.
     pub(super) class: u8,
     /// 0 if it is unknown, or if several identities wrote it.
@@ -27,7 +27,7 @@ pub(super) fn make_room<V>(
     map: &mut LruMap<Arc<str>, V>,
     limit: usize,
     key: &str,
-    standing: impl Fn(&str, &V) -> Standing,
+    standing: impl Fn(&str, &V) -> EvictionPriority,
 ) -> Vec<(Arc<str>, u8)> {
     if map.len() < limit || map.contains(key) {
         return Vec::new();
@@ -41,7 +41,7 @@ pub(super) fn make_room<V>(
 }
 
 /// An entry's key, its last use and its importance.
-type Candidate = (Arc<str>, u64, Standing);
+type Candidate = (Arc<str>, u64, EvictionPriority);
 
 fn victims(mut candidates: Vec<Candidate>, count: usize) -> Vec<(Arc<str>, u8)> {
     candidates.sort_unstable_by_key(|(_, used, _)| Reverse(*used));
@@ -50,7 +50,7 @@ fn victims(mut candidates: Vec<Candidate>, count: usize) -> Vec<(Arc<str>, u8)> 
     let mut writers: HashMap<(u8, u64), usize> = HashMap::new();
     let mut placed: Vec<(u8, Reverse<usize>, u64, Arc<str>)> = candidates
         .into_iter()
-        .map(|(key, used, Standing { class, writer })| {
+        .map(|(key, used, EvictionPriority { class, writer })| {
             let namespace = key.split_once('/').map_or(&*key, |(namespace, _)| namespace);
             let by_namespace = namespaces.entry((class, namespace.into())).or_default();
             *by_namespace += 1;
@@ -75,14 +75,15 @@ mod tests {
     const LIMIT: usize = 1000;
 
     /// A map with one entry of `production` and a flood of others. Returns whether the entry is kept.
-    fn survives(own: Standing, flood: impl Fn(usize) -> (String, Standing)) -> bool {
-        let mut map: LruMap<Arc<str>, Standing> = LruMap::new(LIMIT);
+    fn survives(own: EvictionPriority, flood: impl Fn(usize) -> (String, EvictionPriority)) -> bool {
+        let mut map: LruMap<Arc<str>, EvictionPriority> = LruMap::new(LIMIT);
         let mut evicted = 0;
-        let mut set = |map: &mut LruMap<Arc<str>, Standing>, key: &str, standing: Standing| {
-            evicted += make_room(map, LIMIT, key, |_, standing| *standing).len();
-            map.set(key, standing);
-            assert!(map.len() <= LIMIT);
-        };
+        let mut set =
+            |map: &mut LruMap<Arc<str>, EvictionPriority>, key: &str, standing: EvictionPriority| {
+                evicted += make_room(map, LIMIT, key, |_, standing| *standing).len();
+                map.set(key, standing);
+                assert!(map.len() <= LIMIT);
+            };
         set(&mut map, "production/images", own);
         for number in 0..20 * LIMIT {
             let (key, standing) = flood(number);
@@ -94,7 +95,7 @@ mod tests {
 
     #[test]
     fn a_flood_evicts_its_own_entries() {
-        let of = |class: u8, writer: u64| Standing { class, writer };
+        let of = |class: u8, writer: u64| EvictionPriority { class, writer };
         // A flood from one namespace by one identity, from one namespace by many identities, from many namespaces by one identity, and from
         // a hundred of each.
         assert!(survives(of(1, 1), |number| (format!("mine/{number}"), of(1, 2))));

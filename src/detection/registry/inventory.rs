@@ -136,7 +136,7 @@ pub struct Inventory {
 #[error(
     "more than {MAX_ENTRIES} {0}: the limit of an inventory. Declare only registry credentials and what names them"
 )]
-pub struct Full(&'static str);
+pub struct InventoryFull(&'static str);
 
 impl Inventory {
     /// Returns the number of entries.
@@ -248,10 +248,10 @@ impl Inventory {
     }
 
     /// Adds a secret, or merges it with the existing entry.
-    pub(crate) fn add_secret(&mut self, key: &str, new: DeclaredSecret) -> Result<(), Full> {
+    pub(crate) fn add_secret(&mut self, key: &str, new: DeclaredSecret) -> Result<(), InventoryFull> {
         let known = self.credentials.remove(key).or_else(|| self.other_secrets.remove(key));
         if known.is_none() && self.credentials.len() + self.other_secrets.len() >= MAX_ENTRIES {
-            return Err(Full("secrets"));
+            return Err(InventoryFull("secrets"));
         }
         let secret = match known {
             Some(mut known) => {
@@ -270,7 +270,7 @@ impl Inventory {
     }
 
     /// Adds all entries of another inventory, whose origins are later than those of this one.
-    pub(crate) fn merge(&mut self, other: Inventory) -> Result<(), Full> {
+    pub(crate) fn merge(&mut self, other: Inventory) -> Result<(), InventoryFull> {
         let origins: Vec<usize> = other.origins.into_iter().map(|origin| self.add_origin(origin)).collect();
         let origin = |index: usize| origins.get(index).copied().unwrap_or_default();
         for (key, mut secret) in other.credentials.into_iter().chain(other.other_secrets) {
@@ -300,9 +300,9 @@ pub(crate) fn insert<T>(
     key: &str,
     value: T,
     origin: usize,
-) -> Result<(), Full> {
+) -> Result<(), InventoryFull> {
     if entries.len() >= MAX_ENTRIES && !entries.contains_key(key) {
-        return Err(Full(kind));
+        return Err(InventoryFull(kind));
     }
     entries.insert(key.into(), Declared { value, origin });
     Ok(())

@@ -20,7 +20,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::declared_nodes::{DeclaredNodes, Holder};
-use super::eviction::{Standing, make_room};
+use super::eviction::{EvictionPriority, make_room};
 use super::inventory::Inventory;
 use super::{is, text};
 use crate::detection::audit::event::{Event, Member};
@@ -64,7 +64,7 @@ const KUBELET_PROGRAMS: [&str; 8] =
 /// Evidence for an address being that of a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-enum Witness {
+enum AddressEvidence {
     Kubelet,
     /// A pod's token on that node, used from the address of another node's kubelet: both are behind the same proxy.
     Token,
@@ -74,7 +74,7 @@ enum Witness {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Claim {
     address: IpAddr,
-    by: Witness,
+    by: AddressEvidence,
     first: i64,
     last: i64,
     /// Whether the address identified another node when this one was first seen there.
@@ -117,7 +117,7 @@ struct Node {
 impl Node {
     /// The current addresses of its kubelet.
     fn kubelet_claims(&self, time: i64) -> impl Iterator<Item = &Claim> {
-        self.claims.iter().filter(move |claim| claim.by == Witness::Kubelet && claim.is_current(time))
+        self.claims.iter().filter(move |claim| claim.by == AddressEvidence::Kubelet && claim.is_current(time))
     }
 }
 
@@ -280,9 +280,11 @@ impl NodeAddresses {
         }
         let key = key(&request.cluster, request.client.node());
         match request.client {
-            Client::Node { is_kubelet: true, .. } => self.claim(&key, address, Witness::Kubelet, time),
+            Client::Node { is_kubelet: true, .. } => {
+                self.claim(&key, address, AddressEvidence::Kubelet, time);
+            }
             Client::Pod { .. } if self.is_behind_proxy(&key, address, time) => {
-                self.claim(&key, address, Witness::Token, time);
+                self.claim(&key, address, AddressEvidence::Token, time);
             }
             _ => {}
         }
@@ -315,7 +317,7 @@ impl NodeAddresses {
     /// The only node whose claim to an address counts, if it has counted for long enough.
     fn owner(&self, cluster: &str, address: IpAddr, time: i64) -> Option<(&Arc<str>, &Claim)> {
         match *self.counted(cluster, address, time, "") {
-            [(key, claim)] if claim.by == Witness::Kubelet && claim.is_mature() => Some((key, claim)),
+            [(key, claim)] if claim.by == AddressEvidence::Kubelet && claim.is_mature() => Some((key, claim)),
             _ => None,
         }
     }
@@ -384,7 +386,9 @@ impl NodeAddresses {
                     has_own |= owner.is_some_and(|(owner, _)| **owner == *key);
                     let others = self.counted(cluster, claim.address, time, key);
                     has_shared |= claim.is_settled()
-                        && others.iter().any(|(_, other)| other.by == Witness::Kubelet && other.is_settled());
+                        && others
+                            .iter()
+                            .any(|(_, other)| other.by == AddressEvidence::Kubelet && other.is_settled());
                 }
             }
         }
@@ -472,11 +476,11 @@ impl NodeAddresses {
         }
         let has_kubelet = self
             .claims_to(cluster, address, time)
-            .any(|(other, claim)| **other != *key && claim.by == Witness::Kubelet);
+            .any(|(other, claim)| **other != *key && claim.by == AddressEvidence::Kubelet);
         has_kubelet && self.owner(cluster, address, time).is_none()
     }
 
-    fn claim(&mut self, key: &str, address: IpAddr, by: Witness, time: i64) {
+    fn claim(&mut self, key: &str, address: IpAddr, by: AddressEvidence, time: i64) {
         let cluster = cluster_of(key);
         let is_identified = match self.declared_holder(cluster, address) {
             Holder::Node(holder) => *holder != *node_of(key),
@@ -518,7 +522,7 @@ impl NodeAddresses {
     }
 
     fn make_room_for_node(&mut self, key: &str) {
-        let evicted = make_room(&mut self.nodes, MAX_NODES, key, |_, node| Standing {
+        let evicted = make_room(&mut self.nodes, MAX_NODES, key, |_, node| EvictionPriority {
             class: u8::from(node.claims.iter().any(Claim::is_mature)),
             writer: 0,
         });

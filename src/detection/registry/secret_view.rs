@@ -7,7 +7,7 @@ use std::borrow::Cow;
 use std::cell::OnceCell;
 use std::collections::HashMap;
 
-use super::content::{Parts, has_registry_credential, is_credential_type, last_applied};
+use super::content::{ObjectParts, has_registry_credential, is_credential_type, last_applied};
 use super::docker_config::DATA_KEYS;
 use super::evidence::Evidence;
 use super::login::decode_base64;
@@ -22,7 +22,7 @@ pub(super) struct SecretView<'e> {
     pub(super) namespace: Option<Cow<'e, str>>,
     /// Its type, from a table cell if the object does not contain it.
     secret_type: Option<Raw<'e>>,
-    parts: Parts<'e>,
+    parts: ObjectParts<'e>,
     /// The object that `kubectl apply` stored in an annotation, which is part of the metadata.
     applied: Option<Cow<'e, [u8]>>,
     has_content: OnceCell<bool>,
@@ -32,10 +32,10 @@ impl<'e> SecretView<'e> {
     pub(super) fn of(object: Raw<'e>) -> Self {
         let [metadata, data, string_data, binary_data, secret_type] =
             object.get_all(["metadata", "data", "stringData", "binaryData", "type"]);
-        Self::of_parts(object, Parts { metadata, data, string_data, binary_data }, secret_type)
+        Self::of_parts(object, ObjectParts { metadata, data, string_data, binary_data }, secret_type)
     }
 
-    fn of_parts(raw: Raw<'e>, parts: Parts<'e>, secret_type: Option<Raw<'e>>) -> Self {
+    fn of_parts(raw: Raw<'e>, parts: ObjectParts<'e>, secret_type: Option<Raw<'e>>) -> Self {
         let [name, namespace, annotations] = parts
             .metadata
             .map(|metadata| metadata.get_all(["name", "namespace", "annotations"]))
@@ -106,7 +106,7 @@ impl<'e> SecretView<'e> {
     fn applied_has_content(&self) -> bool {
         self.applied.as_ref().is_some_and(|applied| {
             DATA_KEYS.iter().any(|key| memchr::memmem::find(applied, key.as_bytes()).is_some())
-                || Raw::first(applied).is_ok_and(|applied| has_registry_credential(&Parts::of(applied)))
+                || Raw::first(applied).is_ok_and(|applied| has_registry_credential(&ObjectParts::of(applied)))
         })
     }
 
@@ -177,7 +177,7 @@ pub(super) fn for_each_secret<'e>(object: Raw<'e>, mut each: impl FnMut(&SecretV
         // A watch event.
         Some(inner) if metadata.is_none() => each(&SecretView::of(inner)),
         _ => {
-            let parts = Parts { metadata, data, string_data, binary_data };
+            let parts = ObjectParts { metadata, data, string_data, binary_data };
             each(&SecretView::of_parts(object, parts, secret_type));
         }
     }

@@ -45,8 +45,7 @@ pub fn comparison(
         match place.as_deref() {
             Some("/stage") if all(&|value| !STAGES.contains(&value)) => {
                 found.push(
-                    never("unknown stage", span())
-                        .help(format!("the stages are {}", STAGES.join(", "))),
+                    never("unknown stage", span()).help(format!("the stages are {}", STAGES.join(", "))),
                 );
             }
             Some("/verb") if all(&|value| value.chars().any(|letter| letter.is_ascii_uppercase())) => {

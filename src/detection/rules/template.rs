@@ -5,7 +5,7 @@ use super::syntax::Operand;
 
 /// A piece of an output, with unresolved names.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Piece {
+pub enum TemplatePiece {
     /// Literal text.
     Text(String),
     Value {
@@ -24,12 +24,12 @@ const MAX_WIDTH: usize = 1024;
 ///
 /// # Errors
 /// At the first `%` without a field.
-pub fn parse(text: &str) -> Result<Vec<Piece>, Error> {
+pub fn parse(text: &str) -> Result<Vec<TemplatePiece>, Error> {
     let mut pieces = Vec::new();
     let mut at = 0;
     while let Some(found) = text[at..].find('%') {
         if found > 0 {
-            pieces.push(Piece::Text(text[at..at + found].to_owned()));
+            pieces.push(TemplatePiece::Text(text[at..at + found].to_owned()));
         }
         let percent = at + found;
         at = percent + 1;
@@ -60,11 +60,11 @@ pub fn parse(text: &str) -> Result<Vec<Piece>, Error> {
             error.help.get_or_insert_with(|| "in an output `%` starts a field: %ka.user.name".to_owned());
             error
         })?;
-        pieces.push(Piece::Value { operand, spelling: text[at..end].to_owned(), width });
+        pieces.push(TemplatePiece::Value { operand, spelling: text[at..end].to_owned(), width });
         at = end;
     }
     if at < text.len() {
-        pieces.push(Piece::Text(text[at..].to_owned()));
+        pieces.push(TemplatePiece::Text(text[at..].to_owned()));
     }
     Ok(pieces)
 }
@@ -79,8 +79,8 @@ mod tests {
         let spellings: Vec<_> = pieces
             .iter()
             .map(|piece| match piece {
-                Piece::Text(text) => format!("'{text}'"),
-                Piece::Value { spelling, width, .. } => format!("{spelling} {width:?}"),
+                TemplatePiece::Text(text) => format!("'{text}'"),
+                TemplatePiece::Value { spelling, width, .. } => format!("{spelling} {width:?}"),
             })
             .collect();
         insta::assert_snapshot!(spellings.join("; "), @"'user='; ka.user.name None; ' x='; jevt.value[/a/b] Some(20); ', '; toupper(ka.verb) None; '.'");

@@ -31,7 +31,7 @@ pub use checkpoint::{Checkpoint, Fingerprint};
 pub use file_id::FileId;
 pub use step::{Incident, ReadStep, StartAt};
 
-use super::open_lines::OpenLines;
+use super::open_lines::PendingLines;
 use super::rotation;
 use checkpoint::FilePrefix;
 use file::TrackedFile;
@@ -97,7 +97,7 @@ pub struct LogFollower {
     /// A file was opened, so `open_lines` needs to know what precedes its position.
     is_resumed: bool,
     /// Lines that were read but are incomplete.
-    open_lines: OpenLines,
+    open_lines: PendingLines,
     incidents: Vec<Incident>,
 }
 
@@ -117,7 +117,7 @@ impl LogFollower {
             previous: checkpoints,
             is_first_scan: true,
             is_resumed: false,
-            open_lines: OpenLines::default(),
+            open_lines: PendingLines::default(),
             incidents: Vec::new(),
         }
     }

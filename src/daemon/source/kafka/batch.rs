@@ -22,7 +22,7 @@ pub struct Batch {
     /// Incremented when partitions are revoked. If it differs from the consumer's value, these positions may belong to another replica.
     pub epoch: u64,
     /// Receives the outcome. Dropped without one if the batch was not processed.
-    pub done: oneshot::Sender<BatchOutcome>,
+    pub done: oneshot::Sender<KafkaBatchOutcome>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,7 +36,7 @@ pub enum Segment {
 }
 
 #[derive(Debug, PartialEq, Eq)]
-pub enum BatchOutcome {
+pub enum KafkaBatchOutcome {
     Stored {
         /// Sequence number of the newest alert in the store, which is at least that of this batch's alerts.
         latest_seq: i64,

@@ -20,7 +20,7 @@ mod partitions;
 mod position;
 mod settings;
 
-pub use batch::{Batch, BatchOutcome, Segment};
+pub use batch::{Batch, KafkaBatchOutcome, Segment};
 pub use consumer::{Consumer, Membership, RepartitionTopic};
 pub use partitions::Partitions;
 pub use settings::{Commit, Correlate, Settings, StartAt};

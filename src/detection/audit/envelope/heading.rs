@@ -29,7 +29,7 @@ pub(super) struct Heading<'a> {
 
 /// What the line below a heading starts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Below {
+pub(super) enum HeadingContent {
     Blank,
     /// An object or list that continues on the next lines.
     Indented,
@@ -72,12 +72,12 @@ impl<'a> Heading<'a> {
     }
 
     /// Classifies the line below the heading.
-    pub(super) fn below(is_exact: bool, line: &[u8]) -> Below {
+    pub(super) fn below(is_exact: bool, line: &[u8]) -> HeadingContent {
         match line.trim_ascii_end() {
-            b"" => Below::Blank,
-            b"{" | b"[" => Below::Indented,
-            [b'{' | b'[', ..] if is_exact => Below::Line,
-            _ => Below::Other,
+            b"" => HeadingContent::Blank,
+            b"{" | b"[" => HeadingContent::Indented,
+            [b'{' | b'[', ..] if is_exact => HeadingContent::Line,
+            _ => HeadingContent::Other,
         }
     }
 
@@ -85,7 +85,7 @@ impl<'a> Heading<'a> {
         self.is_exact
     }
 
-    /// Whether a line continues the record that an [`Below::Indented`] line starts, and whether the record continues after it.
+    /// Whether a line continues the record that an [`HeadingContent::Indented`] line starts, and whether the record continues after it.
     pub(super) fn continues(line: &[u8]) -> (bool, bool) {
         match line.first() {
             None => (true, true),
@@ -100,10 +100,10 @@ impl<'a> Heading<'a> {
         let start = loop {
             let line = line_at(bytes, at)?;
             match Self::below(self.is_exact, line) {
-                Below::Blank => at += line.len() + 1,
-                Below::Indented => break at,
-                Below::Line if Raw::first(line).is_ok() => return Some(at..at + line.len()),
-                Below::Line | Below::Other => return None,
+                HeadingContent::Blank => at += line.len() + 1,
+                HeadingContent::Indented => break at,
+                HeadingContent::Line if Raw::first(line).is_ok() => return Some(at..at + line.len()),
+                HeadingContent::Line | HeadingContent::Other => return None,
             }
         };
         at += line_at(bytes, at)?.len();

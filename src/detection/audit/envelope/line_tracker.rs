@@ -6,8 +6,8 @@
 //! record of another stream would be attributed to the apiserver.
 
 use super::context::Context;
-use super::heading::{Below, Heading};
-use super::partial::{CriLine, Joined, OpenLines, Piece, piece_of};
+use super::heading::{Heading, HeadingContent};
+use super::partial::{CriLine, JoinResult, OpenLines, Piece, piece_of};
 use super::shape::PLAIN_START;
 use crate::detection::audit::json::Raw;
 
@@ -25,7 +25,7 @@ pub enum LineRole {
 
 /// State of the lines below a heading.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum BelowHeading {
+enum HeadingState {
     #[default]
     Nothing,
     /// The last line that is not blank is a heading.
@@ -42,7 +42,7 @@ pub struct LineTracker {
     abandoned: Vec<Vec<u8>>,
     /// The last line was not wrapped, and its JSON is incomplete.
     is_raw_open: bool,
-    below: BelowHeading,
+    below: HeadingState,
     /// The heading of another stream was given up: its record must not be read without the heading.
     is_heading_abandoned: bool,
 }
@@ -50,13 +50,13 @@ pub struct LineTracker {
 impl LineTracker {
     /// Whether there is an open line whose rest is worth waiting for.
     pub fn is_open(&self) -> bool {
-        let is_below_heading = self.below != BelowHeading::Nothing && !self.is_heading_abandoned;
+        let is_below_heading = self.below != HeadingState::Nothing && !self.is_heading_abandoned;
         self.is_raw_open || is_below_heading || self.has_open_piece()
     }
 
     /// Whether the last line is a heading for the record below it.
     pub fn is_at_heading(&self) -> bool {
-        matches!(self.below, BelowHeading::Heading { .. })
+        matches!(self.below, HeadingState::Heading { .. })
     }
 
     /// Like [`is_open`](Self::is_open), for messages of a queue, which are independent of each other: an event without a wrapper is
@@ -68,9 +68,9 @@ impl LineTracker {
     /// Gives up the lines that are open: their continuations are [`LineRole::Abandoned`].
     pub fn abandon(&mut self) {
         self.is_raw_open = false;
-        self.is_heading_abandoned = matches!(self.below, BelowHeading::Heading { is_other: true, .. });
+        self.is_heading_abandoned = matches!(self.below, HeadingState::Heading { is_other: true, .. });
         if !self.is_heading_abandoned {
-            self.below = BelowHeading::Nothing;
+            self.below = HeadingState::Nothing;
         }
         self.abandoned = self.open.streams().map(<[u8]>::to_vec).collect();
     }
@@ -78,7 +78,7 @@ impl LineTracker {
     /// Adds a line, without its line break.
     pub fn push(&mut self, line: &[u8]) -> LineRole {
         self.is_raw_open = false;
-        if self.below != BelowHeading::Nothing
+        if self.below != HeadingState::Nothing
             && let Some(role) = self.push_below_heading(line)
         {
             return role;
@@ -96,7 +96,7 @@ impl LineTracker {
         }
         if let Some(heading) = Heading::of(line) {
             let is_other = heading.skip_reason().is_some();
-            self.below = BelowHeading::Heading { is_exact: heading.is_exact(), is_other };
+            self.below = HeadingState::Heading { is_exact: heading.is_exact(), is_other };
             return LineRole::Record;
         }
         let mut role = None;
@@ -112,30 +112,30 @@ impl LineTracker {
     fn push_below_heading(&mut self, line: &[u8]) -> Option<LineRole> {
         let before = self.below;
         let is_part = match before {
-            BelowHeading::Nothing => false,
-            BelowHeading::Heading { is_exact, .. } => match Heading::below(is_exact, line) {
-                Below::Blank => return Some(LineRole::Record),
-                Below::Indented => {
-                    self.below = BelowHeading::Record;
+            HeadingState::Nothing => false,
+            HeadingState::Heading { is_exact, .. } => match Heading::below(is_exact, line) {
+                HeadingContent::Blank => return Some(LineRole::Record),
+                HeadingContent::Indented => {
+                    self.below = HeadingState::Record;
                     true
                 }
-                Below::Line => {
-                    self.below = BelowHeading::Nothing;
+                HeadingContent::Line => {
+                    self.below = HeadingState::Nothing;
                     true
                 }
-                Below::Other => false,
+                HeadingContent::Other => false,
             },
-            BelowHeading::Record => {
+            HeadingState::Record => {
                 let (is_part, is_open) = Heading::continues(line);
                 if !is_open {
-                    self.below = BelowHeading::Nothing;
+                    self.below = HeadingState::Nothing;
                 }
                 is_part
             }
         };
         let is_abandoned = self.is_heading_abandoned;
-        if !is_part || self.below == BelowHeading::Nothing {
-            (self.below, self.is_heading_abandoned) = (BelowHeading::Nothing, false);
+        if !is_part || self.below == HeadingState::Nothing {
+            (self.below, self.is_heading_abandoned) = (HeadingState::Nothing, false);
         }
         is_part.then_some(if is_abandoned { LineRole::Abandoned } else { LineRole::Record })
     }
@@ -144,7 +144,7 @@ impl LineTracker {
         let was_open = self.open.contains(stream);
         // Without room for text: only the state of the line is kept.
         let joined = self.open.push(|| stream.to_vec(), piece, &Context::default(), 0);
-        let is_continuation = was_open && joined == Joined::Incomplete;
+        let is_continuation = was_open && joined == JoinResult::Incomplete;
         if !self.is_abandoned(stream) {
             return LineRole::Record;
         }

@@ -54,7 +54,7 @@ use super::steps;
 use context::Context;
 use format::Wrapper;
 use heading::Heading;
-use partial::{CriLine, Joined, OpenLines, Piece};
+use partial::{CriLine, JoinResult, OpenLines, Piece};
 use shape::{PLAIN_START, Shape};
 
 /// The earliest position at which the next record can start.
@@ -511,10 +511,10 @@ impl Unwrapper {
         out: &mut Output,
     ) {
         let (lines, is_whole) = match self.open_lines.push(stream, piece, context, self.limit) {
-            Joined::Incomplete => return,
-            Joined::Piece => (Vec::new(), true),
-            Joined::Lines(lines) => (lines, false),
-            Joined::LinesAndPiece(lines) => (lines, true),
+            JoinResult::Incomplete => return,
+            JoinResult::Piece => (Vec::new(), true),
+            JoinResult::Lines(lines) => (lines, false),
+            JoinResult::LinesAndPiece(lines) => (lines, true),
         };
         for line in lines {
             self.text(&line.text, depth, &line.context, out);

@@ -117,7 +117,7 @@ pub(super) struct Line {
 
 /// What to evaluate after a piece was added.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Joined {
+pub(super) enum JoinResult {
     /// Nothing yet.
     Incomplete,
     /// The piece itself: it is a complete line.
@@ -156,9 +156,9 @@ impl OpenLines {
         piece: Piece<'_>,
         context: &Context,
         limit: usize,
-    ) -> Joined {
+    ) -> JoinResult {
         if self.lines.is_empty() && is_whole(piece) {
-            return Joined::Piece;
+            return JoinResult::Piece;
         }
         let stream = stream();
         let Some(at) = self.lines.iter().position(|line| line.stream == stream) else {
@@ -169,12 +169,12 @@ impl OpenLines {
             // The rest of the open line is missing.
             let mut lines = self.remove(at);
             return match self.open(stream, piece, context, limit) {
-                Joined::Piece => Joined::LinesAndPiece(lines),
-                Joined::Lines(more) => {
+                JoinResult::Piece => JoinResult::LinesAndPiece(lines),
+                JoinResult::Lines(more) => {
                     lines.extend(more);
-                    Joined::Lines(lines)
+                    JoinResult::Lines(lines)
                 }
-                _ => Joined::Lines(lines),
+                _ => JoinResult::Lines(lines),
             };
         }
         let closed = line.json.as_mut().and_then(|json| json.push(piece.text)).is_some();
@@ -196,13 +196,13 @@ impl OpenLines {
                 lines.push(Line { text: line.text, context: line.context });
             }
         }
-        if lines.is_empty() { Joined::Incomplete } else { Joined::Lines(lines) }
+        if lines.is_empty() { JoinResult::Incomplete } else { JoinResult::Lines(lines) }
     }
 
     /// Opens a line with its first piece.
-    fn open(&mut self, stream: Vec<u8>, piece: Piece<'_>, context: &Context, limit: usize) -> Joined {
+    fn open(&mut self, stream: Vec<u8>, piece: Piece<'_>, context: &Context, limit: usize) -> JoinResult {
         if is_whole(piece) {
-            return Joined::Piece;
+            return JoinResult::Piece;
         }
         let mut lines = Vec::new();
         if self.lines.len() >= MAX_OPEN_LINES {
@@ -226,7 +226,7 @@ impl OpenLines {
             is_oversized,
             context: context.clone(),
         });
-        if lines.is_empty() { Joined::Incomplete } else { Joined::Lines(lines) }
+        if lines.is_empty() { JoinResult::Incomplete } else { JoinResult::Lines(lines) }
     }
 
     /// Stops waiting for the rest of a line, and returns what to evaluate of it.

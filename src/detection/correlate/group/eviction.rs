@@ -4,13 +4,13 @@
 use std::collections::BTreeSet;
 
 use super::super::CorrelationStats;
-use super::{Group, Spec};
+use super::{Group, GroupSpec};
 use crate::detection::rules::ast::CorrelationKind;
 
 impl Group {
     /// Compacts a group with sliding windows to at most three quarters of its capacity, so that the cost is spread over
     /// the observations that fill the rest.
-    pub(super) fn compact(&mut self, spec: &Spec, stats: &mut CorrelationStats) {
+    pub(super) fn compact(&mut self, spec: &GroupSpec, stats: &mut CorrelationStats) {
         let target = spec.capacity() / 4 * 3;
         let needed = match spec.kind {
             CorrelationKind::EventCount => None,

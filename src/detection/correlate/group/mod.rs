@@ -19,7 +19,7 @@ use persist::StoredParts;
 
 /// The part of a correlation's definition that groups need.
 #[derive(Clone, Copy, Debug)]
-pub struct Spec {
+pub struct GroupSpec {
     pub kind: CorrelationKind,
     /// Number of rules that feed it.
     pub feeds: usize,
@@ -32,9 +32,9 @@ pub struct Spec {
     pub allowed_lateness: i64,
 }
 
-impl Spec {
+impl GroupSpec {
     pub fn new(correlation: &Correlation, allowed_lateness: i64) -> Self {
-        Spec {
+        GroupSpec {
             kind: correlation.kind,
             feeds: correlation.feeds.len(),
             timespan: correlation.timespan.max(1),
@@ -122,7 +122,7 @@ impl Group {
     }
 
     /// The time after which no content of the group can affect an observation; none while a tumbling window is open.
-    pub fn end(&self, spec: &Spec) -> Option<i64> {
+    pub fn end(&self, spec: &GroupSpec) -> Option<i64> {
         if spec.is_tumbling() && !self.entries.is_empty() {
             return None;
         }
@@ -135,7 +135,7 @@ impl Group {
     ///
     /// It is 0 for a group that satisfies less than half of the requirements and fewer than two, so that there is always room for new
     /// groups; for groups that fired, since losing them can only repeat an alert; and for tumbling windows, which all matter equally.
-    pub fn rank(&self, spec: &Spec) -> u32 {
+    pub fn rank(&self, spec: &GroupSpec) -> u32 {
         let is_suppressed = self.newest.is_some_and(|newest| {
             self.suppressed.range(..=newest).next_back().is_some_and(|(_, until)| newest <= *until)
         });
@@ -161,7 +161,7 @@ impl Group {
     }
 
     /// Adds an observation. Returns false if it does not count.
-    fn insert(&mut self, spec: &Spec, observation: &Observation, stats: &mut CorrelationStats) -> bool {
+    fn insert(&mut self, spec: &GroupSpec, observation: &Observation, stats: &mut CorrelationStats) -> bool {
         let (time, id) = (observation.time, observation.id);
         let source = u32::try_from(observation.source).unwrap_or(u32::MAX);
         let mut is_new = false;
@@ -252,7 +252,7 @@ impl Group {
     }
 
     /// Describes a window that starts at `from`, which may be before its first entry. The caller sets the remaining members.
-    fn describe(&self, spec: &Spec, range: Range<usize>, from: i64) -> Fired {
+    fn describe(&self, spec: &GroupSpec, range: Range<usize>, from: i64) -> Fired {
         let entries = || self.entries.range(range.clone());
         let (first, last) = match (entries().next(), entries().next_back()) {
             (Some(first), Some(last)) => (first.time, last.time),
@@ -318,7 +318,7 @@ mod tests {
     #[test]
     fn full_group_returns_its_capacity() {
         for kind in CorrelationKind::ALL {
-            let spec = Spec::new(&correlation(kind, 2, 10, 10_000, None), DEFAULT_ALLOWED_LATENESS);
+            let spec = GroupSpec::new(&correlation(kind, 2, 10, 10_000, None), DEFAULT_ALLOWED_LATENESS);
             let mut group = Group::default();
             let mut stats = CorrelationStats::default();
             for number in 0..1000 {

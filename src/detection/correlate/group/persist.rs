@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use super::super::{Digest, MAX_NOTE_BYTES, MAX_VALUE_BYTES, MAX_VALUES};
 use super::sliding::MAX_SUPPRESSED_INTERVALS;
 use super::tumbling::MAX_NOTES;
-use super::{Entry, Group, Spec};
+use super::{Entry, Group, GroupSpec};
 use crate::detection::rules::ast::CorrelationKind;
 use crate::detection::state::{EntryDecoder, VERSION, decode, encode, put_bytes, put_number};
 
@@ -112,7 +112,7 @@ pub enum StoredPart {
 
 impl StoredPart {
     /// Decodes a part; none if it is malformed.
-    pub fn read(spec: &Spec, number: u64, value: &[u8]) -> Option<Self> {
+    pub fn read(spec: &GroupSpec, number: u64, value: &[u8]) -> Option<Self> {
         match number {
             HEAD => decode(value).map(|(used, head)| StoredPart::Head(used, head)),
             TEXTS => decode_texts(value).map(StoredPart::Texts),
@@ -129,7 +129,7 @@ impl Group {
     }
 
     /// The parts that changed since the last call, by number; none for removed parts.
-    pub fn changes(&mut self, spec: &Spec, used: u64) -> Vec<(u64, Option<Vec<u8>>)> {
+    pub fn changes(&mut self, spec: &GroupSpec, used: u64) -> Vec<(u64, Option<Vec<u8>>)> {
         let mut parts = self.parts.take().unwrap_or_else(|| Box::new(StoredParts::new()));
         let suppressed = self.suppressed.iter().map(|(&from, &until)| (from, until)).collect();
         let (newest, closed, dropped) = (self.newest, self.closed_until, self.dropped_until);
@@ -168,7 +168,7 @@ impl Group {
     /// Appends the pieces that were removed or changed.
     fn divide_changed(
         &self,
-        spec: &Spec,
+        spec: &GroupSpec,
         parts: &mut StoredParts,
         changes: &mut Vec<(u64, Option<Vec<u8>>)>,
     ) {
@@ -201,7 +201,7 @@ impl Group {
     /// Divides entries into pieces. The first may be an existing piece.
     fn divide(
         &self,
-        spec: &Spec,
+        spec: &GroupSpec,
         range: Range<usize>,
         mut first: Option<(Entry, u64)>,
         parts: &mut StoredParts,
@@ -220,7 +220,7 @@ impl Group {
     }
 
     /// Restores a part. Parts may come in any order; then [`Group::finish_restore`] has to be called.
-    pub fn restore(&mut self, spec: &Spec, number: u64, part: StoredPart) {
+    pub fn restore(&mut self, spec: &GroupSpec, number: u64, part: StoredPart) {
         self.parts.get_or_insert_with(|| Box::new(StoredParts::new())).stored.insert(number);
         match part {
             StoredPart::Head(_, head) => {
@@ -245,7 +245,7 @@ impl Group {
     }
 
     /// Completes a group after its parts were restored.
-    pub fn finish_restore(&mut self, spec: &Spec) {
+    pub fn finish_restore(&mut self, spec: &GroupSpec) {
         self.newest = self.newest.max(self.entries.back().map(|last| last.time));
         if spec.is_tumbling() {
             if let Some(closed) = self.closed_until {
@@ -305,7 +305,7 @@ fn decode_notes(bytes: &[u8]) -> Option<BTreeMap<i64, Box<[u8]>>> {
 
 /// Encodes, for each entry, the time since the previous one and the source, followed by the alert and the value unless
 /// they are implied by the previous entry or the kind of correlation.
-fn encode_entries<'e>(spec: &Spec, entries: impl Iterator<Item = &'e Entry>) -> Vec<u8> {
+fn encode_entries<'e>(spec: &GroupSpec, entries: impl Iterator<Item = &'e Entry>) -> Vec<u8> {
     let mut out = vec![VERSION];
     let mut before: Option<&Entry> = None;
     for entry in entries {
@@ -326,7 +326,7 @@ fn encode_entries<'e>(spec: &Spec, entries: impl Iterator<Item = &'e Entry>) -> 
     out
 }
 
-fn decode_entries(spec: &Spec, bytes: &[u8]) -> Option<Vec<Entry>> {
+fn decode_entries(spec: &GroupSpec, bytes: &[u8]) -> Option<Vec<Entry>> {
     let mut reader = EntryDecoder::new(bytes)?;
     let mut entries: Vec<Entry> = Vec::new();
     while !reader.is_at_end() {

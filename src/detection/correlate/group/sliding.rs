@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 
 use super::super::{CorrelationStats, Digest, Fired, Observation};
-use super::{Entry, Group, Spec};
+use super::{Entry, Group, GroupSpec};
 use crate::detection::alert::AlertId;
 use crate::detection::rules::ast::CorrelationKind;
 
@@ -16,7 +16,7 @@ impl Group {
     /// Adds an observation; returns the window that it completed.
     pub fn observe(
         &mut self,
-        spec: &Spec,
+        spec: &GroupSpec,
         observation: &Observation,
         stats: &mut CorrelationStats,
     ) -> Option<Fired> {
@@ -37,7 +37,12 @@ impl Group {
     }
 
     /// Adds an observation without searching for a window. Returns false if it does not count.
-    pub fn admit(&mut self, spec: &Spec, observation: &Observation, stats: &mut CorrelationStats) -> bool {
+    pub fn admit(
+        &mut self,
+        spec: &GroupSpec,
+        observation: &Observation,
+        stats: &mut CorrelationStats,
+    ) -> bool {
         if let Some(newest) = self.newest {
             let behind = newest.saturating_sub(observation.time);
             stats.late += u64::from(behind > spec.allowed_lateness);
@@ -57,7 +62,7 @@ impl Group {
     }
 
     /// Records that a window fired, from its first observation to its last.
-    pub fn has_fired(&mut self, spec: &Spec, first: i64, last: i64) {
+    pub fn has_fired(&mut self, spec: &GroupSpec, first: i64, last: i64) {
         self.suppress(first.saturating_sub(spec.timespan), last.saturating_add(spec.timespan));
         while self.suppressed.len() > MAX_SUPPRESSED_INTERVALS {
             self.suppressed.pop_first();
@@ -65,7 +70,7 @@ impl Group {
     }
 
     /// Drops entries and suppressed intervals that no observation within the allowed lateness can reach.
-    pub(super) fn drop_expired(&mut self, spec: &Spec) {
+    pub(super) fn drop_expired(&mut self, spec: &GroupSpec) {
         let Some(newest) = self.newest else { return };
         let latest = newest.saturating_sub(spec.horizon());
         self.drop_oldest(self.index_at(latest.saturating_sub(spec.timespan)));
@@ -89,7 +94,7 @@ impl Group {
     }
 
     /// The window that contains this time, satisfies the condition and ends first.
-    fn search(&self, spec: &Spec, time: i64) -> Option<Range<usize>> {
+    fn search(&self, spec: &GroupSpec, time: i64) -> Option<Range<usize>> {
         let enough = match spec.kind {
             CorrelationKind::EventCount => self.entries.len() >= spec.needed(),
             _ => self.values.len() >= spec.needed(),
@@ -125,7 +130,7 @@ impl Group {
     }
 
     /// Search for conditions on the number of observations, which takes two binary searches per candidate.
-    fn search_count(&self, spec: &Spec, time: i64) -> Option<Range<usize>> {
+    fn search_count(&self, spec: &GroupSpec, time: i64) -> Option<Range<usize>> {
         let mut right = self.index_after(time);
         loop {
             let end = self.entries.get(right.checked_sub(1)?)?.time;
@@ -153,7 +158,7 @@ enum Tally {
 }
 
 impl Tally {
-    fn new(spec: &Spec) -> Self {
+    fn new(spec: &GroupSpec) -> Self {
         match spec.kind {
             CorrelationKind::TemporalOrdered => Tally::Sequence(vec![None; spec.feeds]),
             CorrelationKind::ValueCount if spec.min_alerts > 1 => {

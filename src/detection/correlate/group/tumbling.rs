@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::super::{CorrelationStats, Fired, MAX_NOTE_BYTES, Observation};
-use super::{Group, Spec, StoredParts};
+use super::{Group, GroupSpec, StoredParts};
 use crate::detection::rules::ast::CorrelationKind;
 
 /// Maximum number of notes, one for each open window. More windows are open at once only if a window is shorter than
@@ -15,7 +15,7 @@ impl Group {
     /// condition.
     pub fn observe_tumbling(
         &mut self,
-        spec: &Spec,
+        spec: &GroupSpec,
         observation: &Observation,
         stats: &mut CorrelationStats,
     ) -> Option<Fired> {
@@ -65,12 +65,12 @@ impl Group {
     }
 
     /// When the first window can be closed: once the event time is later than this.
-    pub fn due(&self, spec: &Spec) -> Option<i64> {
+    pub fn due(&self, spec: &GroupSpec) -> Option<i64> {
         Some(self.entries.front()?.time.saturating_add(spec.timespan).saturating_add(spec.allowed_lateness))
     }
 
     /// Closes the first window, and returns it if it satisfies the condition.
-    pub fn close_first(&mut self, spec: &Spec) -> Option<Fired> {
+    pub fn close_first(&mut self, spec: &GroupSpec) -> Option<Fired> {
         let from = self.entries.front()?.time;
         let end = from.saturating_add(spec.timespan);
         let behind = self.index_after(end);
@@ -92,7 +92,7 @@ impl Group {
     }
 
     /// Stores a note unless a later one of the same window exists.
-    fn keep_note(&mut self, spec: &Spec, time: i64, note: &[u8]) {
+    fn keep_note(&mut self, spec: &GroupSpec, time: i64, note: &[u8]) {
         let start = self.entries.front().map_or(time, |first| first.time);
         let end = start.saturating_add(spec.timespan);
         if time <= end {
@@ -110,7 +110,7 @@ impl Group {
 
     /// Drops entries that do not affect the outcome: those beyond the upper bound of a window, and all but the first of equal values in it.
     /// The first entry of a window is kept, since the window starts there.
-    fn compact_tumbling(&mut self, spec: &Spec) {
+    fn compact_tumbling(&mut self, spec: &GroupSpec) {
         let most = usize::try_from(spec.bounds.at_most.unwrap_or(0)).unwrap_or(usize::MAX);
         let counts_values = spec.kind == CorrelationKind::ValueCount;
         let mut end = None;

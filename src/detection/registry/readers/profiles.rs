@@ -8,7 +8,7 @@ use super::profile::{Facet, LastDeviation, Profile, WITHOUT_POD};
 use super::read::{Breadth, NodeAccess, Read, RequestKind, list_key, service_account};
 use super::trust::TrustedReader;
 use crate::detection::lru::LruMap;
-use crate::detection::registry::eviction::{Standing, make_room};
+use crate::detection::registry::eviction::{EvictionPriority, make_room};
 use crate::detection::state::{StateChange, kind};
 
 /// Maximum number of identities. A profile takes at most a few kilobytes.
@@ -298,7 +298,7 @@ impl ReaderProfiles {
             None => None,
         };
         self.has_node_authorizer |= read.node_access == Some(NodeAccess::Pod);
-        let evicted = make_room(&mut self.profiles, MAX_PROFILES, &key, |_, profile| Standing {
+        let evicted = make_room(&mut self.profiles, MAX_PROFILES, &key, |_, profile| EvictionPriority {
             class: u8::from(profile.is_established() && profile.is_service_account),
             writer: 0,
         });

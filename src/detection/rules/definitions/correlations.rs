@@ -107,7 +107,7 @@ const OVERRIDES: [(&str, bool); 12] = [
 const COMPARISONS: [&str; 5] = ["gte", "gt", "lte", "lt", "eq"];
 
 /// The keys of an item that are present.
-struct Given {
+struct CorrelationKeys {
     desc: Option<String>,
     kind: Option<CorrelationKind>,
     rules: Option<Vec<Located>>,
@@ -161,7 +161,7 @@ impl DefinitionReader<'_, '_> {
     }
 
     /// Reads all keys, and reports all errors.
-    fn given(&mut self, item: &Node) -> Parsed<Given> {
+    fn given(&mut self, item: &Node) -> Parsed<CorrelationKeys> {
         let desc = self.scalar(item, "desc");
         let kind = self.kind(item);
         let rules = self.names(item, "rules", "expected [Registry Credential Read] and the like");
@@ -174,7 +174,7 @@ impl DefinitionReader<'_, '_> {
         let enabled = self.boolean(item, "enabled");
         let throttle = self.throttle(item);
         let show = self.show(item);
-        Ok(Given {
+        Ok(CorrelationKeys {
             desc: desc?.and_then(|node| node.text()).map(str::to_owned),
             kind: kind?,
             rules: rules?,
@@ -196,7 +196,7 @@ impl DefinitionReader<'_, '_> {
         item: &Node,
         name: &str,
         span: &Span,
-        given: Given,
+        given: CorrelationKeys,
     ) -> Parsed<CorrelationDefinition> {
         let mut missing = false;
         for key in ["type", "rules", "timespan", "output", "priority"] {
@@ -375,7 +375,7 @@ impl DefinitionReader<'_, '_> {
 
 impl CorrelationDefinition {
     /// Replaces the keys that an item contains.
-    fn change(&mut self, given: Given, item: &Node, appends: impl Fn(&str) -> bool) {
+    fn change(&mut self, given: CorrelationKeys, item: &Node, appends: impl Fn(&str) -> bool) {
         match given.desc {
             Some(desc) if appends("desc") => self.desc = format!("{} {desc}", self.desc),
             Some(desc) => self.desc = desc,

@@ -97,12 +97,7 @@ impl DefinitionReader<'_, '_> {
             return Ok(Cell::One(self.located(node)));
         }
         let span = self.span(node);
-        self.fail(
-            "exception",
-            "if `fields` is a string, the values must be strings",
-            span,
-            "expected a text",
-        )
+        self.fail("exception", "if `fields` is a string, the values must be strings", span, "expected a text")
     }
 
     fn cell(&mut self, node: &Node) -> Parsed<Cell> {

@@ -553,7 +553,12 @@ impl DefinitionReader<'_, '_> {
             Some(texts) => Ok(texts),
             None => {
                 let span = self.span(node);
-                self.fail("not-a-list", "`tags` must be a sequence of strings", span, "expected [k8s, secrets]")
+                self.fail(
+                    "not-a-list",
+                    "`tags` must be a sequence of strings",
+                    span,
+                    "expected [k8s, secrets]",
+                )
             }
         }
     }

@@ -590,14 +590,16 @@ impl<'d> Resolver<'d> {
         let mut failed = false;
         for piece in pieces {
             resolved.push(match piece {
-                template::Piece::Text(text) => ast::Piece::Text(text),
-                template::Piece::Value { operand, spelling, width } => match self.operand(&operand, text) {
-                    Ok(operand) => ast::Piece::Value { operand, spelling, width },
-                    Err(Reported) => {
-                        failed = true;
-                        continue;
+                template::TemplatePiece::Text(text) => ast::Piece::Text(text),
+                template::TemplatePiece::Value { operand, spelling, width } => {
+                    match self.operand(&operand, text) {
+                        Ok(operand) => ast::Piece::Value { operand, spelling, width },
+                        Err(Reported) => {
+                            failed = true;
+                            continue;
+                        }
                     }
-                },
+                }
             });
         }
         if failed { Err(Reported) } else { Ok(Template { pieces: resolved }) }

@@ -14,7 +14,7 @@ use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
 use super::super::position::Position;
 use super::super::{
-    Batch, BatchOutcome, Commit, ConsumerObserver, Dependencies, Partitions, Settings, StartAt, position,
+    Batch, Commit, ConsumerObserver, Dependencies, KafkaBatchOutcome, Partitions, Settings, StartAt, position,
 };
 use super::in_flight::ConsumerState;
 use super::start_offset;
@@ -95,7 +95,7 @@ impl Context {
     }
 
     /// Processes the outcome of a batch. Returns false if its messages have to be read again.
-    pub fn settle(&self, outcome: Result<BatchOutcome, ()>) -> bool {
+    pub fn settle(&self, outcome: Result<KafkaBatchOutcome, ()>) -> bool {
         let mut state = self.state();
         let is_settled = state.settle(outcome);
         if is_settled {

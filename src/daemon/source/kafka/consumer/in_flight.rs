@@ -9,7 +9,7 @@ use tokio::sync::oneshot;
 
 use super::super::batch::Builder;
 use super::super::position::Position;
-use super::super::{Batch, BatchOutcome, Partitions};
+use super::super::{Batch, KafkaBatchOutcome, Partitions};
 use super::split_messages::{MAX_HELD_BYTES, SplitMessages};
 use crate::daemon::log_limit::LogLimit;
 
@@ -40,7 +40,7 @@ pub struct PartitionState {
 #[derive(Debug)]
 struct InFlightBatch {
     positions: Partitions<Position>,
-    answer: oneshot::Receiver<BatchOutcome>,
+    answer: oneshot::Receiver<KafkaBatchOutcome>,
 }
 
 #[derive(Debug, Default)]
@@ -225,7 +225,10 @@ impl ConsumerState {
     }
 
     /// The outcome of the batch in flight; an error if the pipeline dropped it.
-    pub fn poll_answer(&mut self, context: &mut std::task::Context<'_>) -> Poll<Result<BatchOutcome, ()>> {
+    pub fn poll_answer(
+        &mut self,
+        context: &mut std::task::Context<'_>,
+    ) -> Poll<Result<KafkaBatchOutcome, ()>> {
         use std::future::Future as _;
         match &mut self.flight {
             None => Poll::Pending,
@@ -234,7 +237,7 @@ impl ConsumerState {
     }
 
     /// The outcome, if it is available already.
-    pub fn try_answer(&mut self) -> Option<Result<BatchOutcome, ()>> {
+    pub fn try_answer(&mut self) -> Option<Result<KafkaBatchOutcome, ()>> {
         match self.flight.as_mut()?.answer.try_recv() {
             Ok(outcome) => Some(Ok(outcome)),
             Err(oneshot::error::TryRecvError::Empty) => None,
@@ -244,9 +247,9 @@ impl ConsumerState {
 
     /// Processes the outcome of the batch in flight. Returns false if its messages have to be read again; then everything
     /// collected is discarded too.
-    pub fn settle(&mut self, outcome: Result<BatchOutcome, ()>) -> bool {
+    pub fn settle(&mut self, outcome: Result<KafkaBatchOutcome, ()>) -> bool {
         let Some(flight) = self.flight.take() else { return true };
-        let Ok(BatchOutcome::Stored { latest_seq, is_committed, bytes }) = outcome else {
+        let Ok(KafkaBatchOutcome::Stored { latest_seq, is_committed, bytes }) = outcome else {
             self.discard_unstored();
             return false;
         };
@@ -371,7 +374,7 @@ mod tests {
     use super::*;
 
     /// Submits the batch, and answers with this outcome.
-    fn process(state: &mut ConsumerState, outcome: impl FnOnce(Batch) -> Option<BatchOutcome>) -> bool {
+    fn process(state: &mut ConsumerState, outcome: impl FnOnce(Batch) -> Option<KafkaBatchOutcome>) -> bool {
         let batches = RefCell::new(Vec::new());
         let submit = |batch| {
             batches.borrow_mut().push(batch);
@@ -383,8 +386,8 @@ mod tests {
         state.settle(outcome)
     }
 
-    fn stored(batch: Batch) -> BatchOutcome {
-        BatchOutcome::Stored { latest_seq: 0, is_committed: true, bytes: batch.bytes }
+    fn stored(batch: Batch) -> KafkaBatchOutcome {
+        KafkaBatchOutcome::Stored { latest_seq: 0, is_committed: true, bytes: batch.bytes }
     }
 
     fn collected(state: &mut ConsumerState) -> String {
@@ -407,7 +410,7 @@ mod tests {
     fn messages_behind_a_failed_batch_are_skipped_until_the_rewind() {
         let mut state = with_two_partitions();
         state.put("audit", 0, 7, Some(b"lost?"));
-        assert!(!process(&mut state, |_| Some(BatchOutcome::Retry)));
+        assert!(!process(&mut state, |_| Some(KafkaBatchOutcome::Retry)));
         assert_eq!(state.to_rewind().collect::<Vec<_>>(), [("audit", 0, 7)]);
         // Messages that librdkafka had prefetched before the rewind.
         assert_eq!(state.put("audit", 0, 8, Some(b"behind")), Accepted::Skipped);
