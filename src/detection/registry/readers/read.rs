@@ -8,7 +8,7 @@ use crate::detection::registry::exposure::{Exposure, ReadScope};
 use crate::detection::registry::exposure_kind::ExposureKind;
 use crate::detection::registry::request_info::RequestInfo;
 use crate::detection::registry::watch_query::certainly_sends_initial_events;
-use crate::detection::registry::{is, text};
+use crate::detection::registry::{is, shown, text};
 
 /// Maximum length of a product token that is compared, in bytes.
 const MAX_PROGRAM_BYTES: usize = 64;
@@ -138,8 +138,9 @@ impl<'x> Read<'x> {
         let listed = program.as_deref().filter(|_| is_whole_scope).map(|program| list_key(&scope, program));
         Some(Read {
             kind,
-            user: name,
-            impersonated,
+            // A client chooses these names, and may send a token in the place of one: it must not be stored.
+            user: shown(name),
+            impersonated: impersonated.map(shown),
             is_service_account,
             verb: request.verb.to_string(),
             breadth,
