@@ -587,6 +587,7 @@ fn shapes() -> Vec<Shape> {
                 .to_string()
             }),
         ),
+        ("marked cuts behind separators", Box::new(|n| "\x1e{\"a\":{\"b\":1}...\n".repeat(n))),
         ("deep values", Box::new(|n| event("m", "/api/v1/secrets", &("[".repeat(n) + &"]".repeat(n))))),
         (
             "any values",

@@ -228,7 +228,7 @@ fn reader(part: ReaderField, event: &HypotheticalEvent<'_>) -> AbstractValue {
         return AbstractValue::Missing;
     }
     match part {
-        // Only of a service account a write is compared.
+        // Writes are compared for service accounts alone.
         _ if matches!(&*event.request.verb, "create" | "update") => AbstractValue::Unknown,
         ReaderField::Status => {
             AbstractValue::one_of(&["unprofiled", "new", "deviating", "mismatch", "routine"])

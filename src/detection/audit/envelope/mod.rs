@@ -428,20 +428,20 @@ impl Unwrapper {
         context: &Context,
         out: &mut Output,
     ) -> Start {
+        // The first line by itself: a search through all bytes for each of many lines that were cut would take quadratic time.
+        let line = &bytes[..memchr::memchr(b'\n', bytes).map_or(bytes.len(), |end| end + 1)];
         let (mut bytes, mut is_marked) = (bytes, false);
-        let (record, is_truncated) = match Raw::first(bytes) {
-            Ok(record) => (record, false),
-            Err(error) => {
-                let line = &bytes[..memchr::memchr(b'\n', bytes).map_or(bytes.len(), |end| end + 1)];
-                match (truncated::without_mark(line), error) {
-                    (Some(text), _) => {
-                        (bytes, is_marked) = (line, true);
-                        (Raw::assume(text), true)
-                    }
-                    // The line feed before the next record is not a part of it.
-                    (None, JsonError::Truncated) => (Raw::assume(bytes.trim_ascii_end()), true),
-                    (None, JsonError::Syntax) => return Start::Other(1),
-                }
+        let (record, is_truncated) = if let Ok(record) = Raw::first(line) {
+            (record, false)
+        } else if let Some(text) = truncated::without_mark(line) {
+            (bytes, is_marked) = (line, true);
+            (Raw::assume(text), true)
+        } else {
+            match Raw::first(bytes) {
+                Ok(record) => (record, false),
+                // The line feed before the next record is not a part of it.
+                Err(JsonError::Truncated) => (Raw::assume(bytes.trim_ascii_end()), true),
+                Err(JsonError::Syntax) => return Start::Other(1),
             }
         };
         let length = if is_truncated { bytes.len() } else { record.bytes().len() };

@@ -65,10 +65,10 @@ fn string(text: &[u8]) -> Vec<u8> {
     Raw::assume(&quoted).string().map(std::borrow::Cow::into_owned).unwrap_or_default()
 }
 
-/// The longest mark with which a shipper ends a record that it cut, such as `...`, `...TRUNCATED...` or `[truncated 512 bytes]`.
+/// Maximum length in bytes of the mark with which a shipper ends a record that it cut, such as `...`, `...TRUNCATED...` or `[truncated 512 bytes]`.
 const MAX_MARK: usize = 64;
 
-/// The most ends of a text that are tried to find the begin of a mark.
+/// Maximum number of places at which a mark is presumed to begin.
 const MAX_TRIES: usize = 8;
 
 /// A record without the mark of a shipper that cut it outside of a string, where the mark is not JSON. `None` if `line` is malformed

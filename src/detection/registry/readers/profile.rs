@@ -7,6 +7,8 @@ use std::collections::{BTreeMap, VecDeque};
 
 use serde::{Deserialize, Serialize};
 
+use super::read::RequestKind;
+
 /// Number of distinct days after which a behavior is routine.
 pub(super) const ROUTINE_DAYS: u16 = 3;
 
@@ -235,6 +237,16 @@ impl Profile {
                 .into_iter()
                 .flatten()
                 .all(|other| other.writes.is_none() && other.failures.is_none() && other.is_valid())
+    }
+
+    /// What is known of the identity's writes or failures, which are kept apart from its reads.
+    pub(super) fn others(&self, kind: RequestKind) -> Option<&Profile> {
+        if kind == RequestKind::Write { self.writes.as_deref() } else { self.failures.as_deref() }
+    }
+
+    /// The same, to change it.
+    pub(super) fn others_mut(&mut self, kind: RequestKind) -> &mut Option<Box<Profile>> {
+        if kind == RequestKind::Write { &mut self.writes } else { &mut self.failures }
     }
 
     pub(super) fn network_of_pod(&self, pod: &str) -> Option<&str> {

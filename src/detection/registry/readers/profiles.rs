@@ -388,8 +388,7 @@ fn assess(profile: Option<&Profile>, trusted: Option<&TrustedReader>, read: &Rea
 fn assess_other(profile: Option<&Profile>, trusted: Option<&TrustedReader>, read: &Read<'_>) -> Assessment {
     let blank = Profile::default();
     let profile = profile.unwrap_or(&blank);
-    let nested = if read.kind == RequestKind::Write { &profile.writes } else { &profile.failures };
-    let all = [profile, nested.as_deref().unwrap_or(&blank)];
+    let all = [profile, profile.others(read.kind).unwrap_or(&blank)];
     let day = read.day();
     let is_new = all.iter().all(|one| one.reads == 0);
     let is_established = all.iter().any(|one| one.was_established_before(day));
@@ -590,10 +589,10 @@ fn continuation(
 
 /// Returns whether a credential of this name was read by name on a day, in whichever namespace: pull secrets are copied to many under one.
 fn was_named(profile: &Profile, credential: &str, day: i64) -> bool {
-    let name = |credential: &str| credential.split_once('/').map(|(_, name)| name.to_owned());
-    let wanted = name(credential);
-    wanted.is_some()
-        && profile.credentials.iter().any(|(known, seen)| seen.exposed == Some(day) && name(known) == wanted)
+    credential.split_once('/').is_some_and(|(_, wanted)| {
+        let has_name = |known: &str| known.split_once('/').is_some_and(|(_, name)| name == wanted);
+        profile.credentials.iter().any(|(known, seen)| seen.exposed == Some(day) && has_name(known))
+    })
 }
 
 /// What is kept of a read by a program that must not become routine, to recognize the same read.
@@ -721,8 +720,7 @@ fn learn_day(profile: &mut Profile, day: Option<i64>) -> bool {
 
 /// Learns from a write or a failure, apart from what the identity reads.
 fn learn_other(profile: &mut Profile, read: &Read<'_>, assessment: &Assessment) -> bool {
-    let nested = if read.kind == RequestKind::Write { &mut profile.writes } else { &mut profile.failures };
-    let mut other = nested.take().unwrap_or_default();
+    let mut other = profile.others_mut(read.kind).take().unwrap_or_default();
     let all = [&*profile, &*other];
     let is_different = matches!(assessment.status, Status::Deviating | Status::Mismatch);
     let is_foreign = !assessment.is_new && assessment.new_program.is_some() && is_foreign(&all, read);
@@ -751,8 +749,7 @@ fn learn_other(profile: &mut Profile, read: &Read<'_>, assessment: &Assessment) 
             is_changed |= !is_different && learn_day(&mut other, read.day());
         }
     }
-    let nested = if read.kind == RequestKind::Write { &mut profile.writes } else { &mut profile.failures };
-    *nested = Some(other);
+    *profile.others_mut(read.kind) = Some(other);
     is_changed
 }
 

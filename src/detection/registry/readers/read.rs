@@ -1,14 +1,17 @@
 //! One read of secrets, with the properties that profiles compare.
 
+use sha2::{Digest as _, Sha256};
+
+use crate::detection::alert::push_hex;
 use crate::detection::audit::event::{Event, Member};
 use crate::detection::audit::json::{Raw, Type};
-use crate::detection::audit::redact::is_user_name;
+use crate::detection::audit::redact::{REDACTED, is_user_name};
 use crate::detection::audit::uri::query::Readings;
 use crate::detection::registry::exposure::{Exposure, ReadScope};
 use crate::detection::registry::exposure_kind::ExposureKind;
 use crate::detection::registry::request_info::RequestInfo;
 use crate::detection::registry::watch_query::certainly_sends_initial_events;
-use crate::detection::registry::{is, shown, text};
+use crate::detection::registry::{is, text};
 
 /// Maximum length of a product token that is compared, in bytes.
 const MAX_PROGRAM_BYTES: usize = 64;
@@ -113,7 +116,7 @@ impl<'x> Read<'x> {
             && user.is_some_and(|user| {
                 user.items_of("groups").any(|group| is(Some(group), "system:serviceaccounts"))
             });
-        // Only of service accounts it is compared what they write.
+        // Writes are compared for service accounts alone.
         if kind == RequestKind::Write && !is_service_account {
             return None;
         }
@@ -138,9 +141,8 @@ impl<'x> Read<'x> {
         let listed = program.as_deref().filter(|_| is_whole_scope).map(|program| list_key(&scope, program));
         Some(Read {
             kind,
-            // A client chooses these names, and may send a token in the place of one: it must not be stored.
-            user: shown(name),
-            impersonated: impersonated.map(shown),
+            user: stored_name(name),
+            impersonated: impersonated.map(stored_name),
             is_service_account,
             verb: request.verb.to_string(),
             breadth,
@@ -201,6 +203,17 @@ pub(super) fn program(event: &mut Event<'_>) -> Option<String> {
         && token.bytes().all(|byte| byte.is_ascii_graphic())
         && is_user_name(token.as_bytes());
     is_token.then(|| token.to_owned())
+}
+
+/// The name under which an identity is stored. A client chooses it and may send a token in its place, of which a hash is kept, so that such
+/// identities stay apart.
+fn stored_name(name: String) -> String {
+    if is_user_name(name.as_bytes()) {
+        return name;
+    }
+    let mut hash = Vec::new();
+    push_hex(&Sha256::digest(&name)[..8], &mut hash);
+    format!("{REDACTED} {}", String::from_utf8_lossy(&hash))
 }
 
 /// The network of the peer's address: /24 for IPv4, /64 for IPv6, the address itself for loopback addresses.

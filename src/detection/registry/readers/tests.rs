@@ -355,6 +355,22 @@ fn a_secret_that_was_listed_is_no_news_by_name() {
     }
 }
 
+#[test]
+fn tokens_in_the_place_of_names_are_not_stored_and_stay_apart() {
+    let tokens = ["ghp_0182lootlootlootABCDEF0123456789abcd", "ghp_0187lootlootlootABCDEF0123456789abcd"];
+    let mut cluster = Cluster::new();
+    for token in tokens {
+        cluster.days(1..=1, &Step { user: token, groups: "developers", ..OPERATOR });
+        cluster.days(1..=1, &Step { user: "jane", groups: "developers", impersonated: token, ..OPERATOR });
+    }
+    let stored: Vec<_> =
+        cluster.state.readers().iter().map(|(user, other, _)| (user, other.unwrap_or_default())).collect();
+    assert_eq!(stored.iter().collect::<std::collections::BTreeSet<_>>().len(), 4, "{stored:?}");
+    let is_clean =
+        |name: &str| !name.contains("loot") && (name.is_empty() || name == "jane" || name.len() == 27);
+    assert!(stored.iter().all(|(user, other)| is_clean(user) && is_clean(other)), "{stored:?}");
+}
+
 /// Operators are written with clients that scripts use as well: what these get by name after a list follows from it, also after restarts.
 #[test]
 fn a_generic_client_is_reported_once_a_day_for_secrets_that_it_listed() {
