@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::catalog;
 use super::profile::{Facet, LastDeviation, Profile, WITHOUT_POD};
-use super::read::{Breadth, NodeAccess, Read, RequestKind, list_key, service_account};
+use super::read::{Breadth, NodeAccess, Read, RequestKind, list_key, service_account, watch_key};
 use super::trust::TrustedReader;
 use crate::detection::lru::LruMap;
 use crate::detection::registry::eviction::{EvictionPriority, make_room};
@@ -578,13 +578,9 @@ fn continuation(
     };
     let is_same_credential = !read.credentials.is_empty()
         && read.credentials.iter().all(|name| profile.credentials.exposed_on(name, day));
-    // Who lists secrets of a namespace by a label may list all of them.
-    let is_in_listed_namespace = read.verb == "get"
-        && read
-            .scope
-            .strip_prefix("secret:")
-            .is_some_and(|namespace| profile.scopes.exposed_on(&format!("namespace:{namespace}"), day));
-    (is_same_way || is_same_credential || is_in_listed_namespace).then_some(Status::Repeated)
+    // Without a selector, the watch of a namespace may hand over any secret of it.
+    let is_watched = read.verb == "get" && was_received(profile, read, day, watch_key);
+    (is_same_way || is_same_credential || is_watched).then_some(Status::Repeated)
 }
 
 /// Returns whether a credential of this name was read by name on a day, in whichever namespace: pull secrets are copied to many under one.
@@ -609,10 +605,16 @@ fn repeat_keys(read: &Read<'_>) -> Vec<String> {
 
 /// Returns whether all secrets in the namespace of the named one were handed over to the same program on the given day.
 fn was_listed(profile: &Profile, read: &Read<'_>, day: i64) -> bool {
+    was_received(profile, read, day, list_key)
+}
+
+/// Returns whether a list or watch of the namespace of a named secret, or of the cluster, was reported on a day. `key` tells which: it returns
+/// the key under which the profile stores it.
+fn was_received(profile: &Profile, read: &Read<'_>, day: i64, key: fn(&str, &str) -> String) -> bool {
     let namespace = read.scope.strip_prefix("secret:").filter(|namespace| !namespace.is_empty());
     let (Some(namespace), Some(program)) = (namespace, &read.program) else { return false };
     let scopes = ["cluster".to_owned(), format!("namespace:{namespace}")];
-    scopes.iter().any(|scope| profile.listed.exposed_on(&list_key(scope, program), day))
+    scopes.iter().any(|scope| profile.listed.exposed_on(&key(scope, program), day))
 }
 
 fn breadth(scope: &str) -> Breadth {

@@ -77,7 +77,8 @@ pub(in crate::detection::registry) struct Read<'x> {
     pub credentials: &'x [String],
     /// Whether a credential was or may have been handed over.
     pub exposes: bool,
-    /// The scope of which it handed over every secret, or may have, with the program ([`list_key`]).
+    /// The scope, if it handed over every secret of it, or may have ([`list_key`]), or may hand over what changes there ([`watch_key`]), with the
+    /// program.
     pub listed: Option<String>,
     /// Whether the response is logged and contains only metadata.
     pub is_metadata: bool,
@@ -90,6 +91,11 @@ pub(in crate::detection::registry) struct Read<'x> {
 /// The key under which a profile stores a list: its scope, and the program that received it.
 pub(super) fn list_key(scope: &str, program: &str) -> String {
     format!("{scope} {program}")
+}
+
+/// The same for a watch that sends what changes from then on.
+pub(super) fn watch_key(scope: &str, program: &str) -> String {
+    format!("watch {scope} {program}")
 }
 
 impl<'x> Read<'x> {
@@ -135,10 +141,12 @@ impl<'x> Read<'x> {
             "watch" => uri.as_ref().is_some_and(|uri| certainly_sends_initial_events(uri)),
             _ => false,
         };
-        let is_whole_scope =
-            exposes && breadth != Breadth::Secret && has_existing && selector.as_deref() == Some("&");
+        let is_whole_scope = exposes && breadth != Breadth::Secret && selector.as_deref() == Some("&");
         let program = program(event);
-        let listed = program.as_deref().filter(|_| is_whole_scope).map(|program| list_key(&scope, program));
+        let listed = program
+            .as_deref()
+            .filter(|_| is_whole_scope)
+            .map(|program| if has_existing { list_key(&scope, program) } else { watch_key(&scope, program) });
         Some(Read {
             kind,
             user: stored_name(name),

@@ -336,10 +336,10 @@ fn a_secret_that_was_listed_is_no_news_by_name() {
     assert_eq!(cluster.days(1..=1, &Step { agent: "curl/8", ..named("shop", "pull-3") }), [Status::New]);
     assert_eq!(cluster.days(1..=1, &Step { address: "192.0.2.9", ..named("shop", "pull-4") }), [Status::New]);
     assert_eq!(cluster.days(2..=2, &named("shop", "pull-5")), [Status::New]);
-    // A list by label handed over what carries the label: further secrets of that namespace are a read of their own, which follows from it.
+    // A list by label handed over what carries the label.
     let mut cluster = Cluster::new();
     cluster.days(1..=1, &Step { query: "labelSelector=app%3Dx", ..OPERATOR });
-    assert_eq!(cluster.days(1..=1, &named("shop", "pull")), [Status::Repeated]);
+    assert_eq!(cluster.days(1..=1, &named("shop", "pull")), [Status::New]);
     let mut cluster = Cluster::new();
     cluster.days(1..=1, &Step { query: "labelSelector=app%3Dx", namespace: "", ..OPERATOR });
     assert_eq!(cluster.days(1..=1, &named("shop", "pull")), [Status::New]);
