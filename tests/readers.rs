@@ -318,7 +318,7 @@ fn a_secret_that_no_pod_on_the_node_uses_is_reported_over_a_restart() {
         std::fs::write(&log, lines.join("\n") + "\n").unwrap();
         let input = std::fs::File::open(&log).unwrap();
         let run = pullwatch()
-            .args(["run", "-", "--state-dir", state.to_str().unwrap()])
+            .args(["run", "-", "--listen", "127.0.0.1:0", "--state-dir", state.to_str().unwrap()])
             .stdin(input)
             .output()
             .unwrap();
@@ -345,7 +345,7 @@ fn readers_are_listed_and_trusted_from_the_store_of_run() {
     let run = |lines: &[String]| {
         use std::io::Write as _;
         let mut child = pullwatch()
-            .args(["run", "-", "--state-dir", state.to_str().unwrap()])
+            .args(["run", "-", "--listen", "127.0.0.1:0", "--state-dir", state.to_str().unwrap()])
             .stdin(std::process::Stdio::piped())
             .stdout(std::process::Stdio::piped())
             .stderr(std::process::Stdio::piped())
